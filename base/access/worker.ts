@@ -1,10 +1,6 @@
 import type { Context } from "hono";
-import { createMiddleware } from "hono/factory";
 import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";
-//% if "auth" in features
-import { authReadSession } from "../../features/auth/worker";
-//% endif
 
 /** Returns the token of `Authorization: Bearer <token>`, if there is one. */
 export function bearerToken(c: Context<AppEnv>): string | undefined {
@@ -40,15 +36,3 @@ export function unauthorized(): ApiError {
 		{ "WWW-Authenticate": "Bearer" },
 	);
 }
-
-/** Middleware: lets the operator pass, and answers 401 to everybody else. */
-export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
-	let isOperator = await hasApiToken(c);
-	//% if "auth" in features
-	isOperator ||= (await authReadSession(c)) !== null;
-	//% endif
-	if (!isOperator) {
-		throw unauthorized();
-	}
-	await next();
-});

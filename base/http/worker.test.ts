@@ -1,1 +1,128 @@
-export {};
+import { env, exports } from "cloudflare:workers";
+import { describe, expect, it, vi } from "vitest";
+
+const SITE = "https://example.com";
+
+function request(path: string, init: RequestInit = {}): Promise<Response> {
+	return exports.default.fetch(new Request(`${SITE}${path}`, init));
+}
+
+describe("health and index", () => {
+	it("says that the Worker runs", async () => {
+		const response = await request("/health");
+		expect(response.status).toBe(200);
+		expect(await response.json()).toEqual({ status: "ok" });
+	});
+
+	it("lists the routes under the Worker's name", async () => {
+		const response = await request("/");
+		expect(response.status).toBe(200);
+		expect(await response.json()).toEqual({
+			name: "{project_name}",
+			routes: expect.arrayContaining([
+				{
+					method: "GET",
+					path: "/health",
+					summary: expect.any(String),
+				},
+			]),
+		});
+	});
+
+	it("answers HEAD without a body", async () => {
+		const response = await request("/health", { method: "HEAD" });
+		expect(response.status).toBe(200);
+		expect(await response.text()).toBe("");
+	});
+});
+
+describe("errors", () => {
+	it("answers an unknown path with 404", async () => {
+		const response = await request("/no/such/path");
+		expect(response.status).toBe(404);
+		expect(await response.json()).toEqual({
+			error: { code: "not_found", message: expect.any(String) },
+		});
+	});
+
+	it("answers a method that a path does not take with 405 and Allow", async () => {
+		const response = await request("/health", { method: "POST" });
+		expect(response.status).toBe(405);
+		expect(response.headers.get("Allow")).toBe("GET, HEAD");
+		expect(await response.json()).toEqual({
+			error: { code: "method_not_allowed", message: expect.any(String) },
+		});
+	});
+
+	it("logs an unexpected error as one line and keeps it to itself", async () => {
+		const log = vi.spyOn(console, "error").mockImplementation(() => {});
+		const stringify = vi.spyOn(JSON, "stringify");
+		stringify.mockImplementationOnce(() => {
+			throw new Error("the secret cause");
+		});
+		const response = await request("/health");
+		stringify.mockRestore();
+		const body = await response.text();
+		expect(response.status).toBe(500);
+		expect(JSON.parse(body)).toEqual({
+			error: {
+				code: "internal_error",
+				message: expect.any(String),
+				requestId: response.headers.get("X-Request-Id"),
+			},
+		});
+		expect(body).not.toContain("secret cause");
+		expect(log).toHaveBeenCalledTimes(1);
+		expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
+			level: "error",
+			requestId: response.headers.get("X-Request-Id"),
+			method: "GET",
+			path: "/health",
+			stack: expect.stringContaining("the secret cause"),
+		});
+		log.mockRestore();
+	});
+});
+
+describe("headers", () => {
+	const paths = ["/health", "/no/such/path"];
+
+	it.each(paths)("are the safe ones on %s", async (path) => {
+		const { headers } = await request(path);
+		expect(headers.get("X-Request-Id")).toMatch(/^[\w-]{36}$/);
+		expect(headers.get("X-Content-Type-Options")).toBe("nosniff");
+		expect(headers.get("Referrer-Policy")).toBe("no-referrer");
+		expect(headers.get("Strict-Transport-Security")).toMatch(/^max-age=\d+/);
+		expect(headers.get("Content-Security-Policy")).toBe(
+			"default-src 'none'; frame-ancestors 'none'",
+		);
+		expect(headers.get("Cache-Control")).toBe("no-store");
+	});
+});
+
+describe("pages of other sites", () => {
+	it("cannot read an answer unless their origin is allowed", async () => {
+		const headers = { Origin: "https://other.example" };
+		const refused = await request("/health", { headers });
+		expect(refused.headers.get("Access-Control-Allow-Origin")).toBeNull();
+		expect(refused.headers.get("Vary")).toContain("Origin");
+
+		env.ALLOWED_ORIGINS = "https://one.example, https://other.example";
+		const allowed = await request("/health", { headers });
+		env.ALLOWED_ORIGINS = "";
+		expect(allowed.headers.get("Access-Control-Allow-Origin")).toBe(
+			"https://other.example",
+		);
+	});
+
+	it("get a preflight answered", async () => {
+		const response = await request("/health", {
+			method: "OPTIONS",
+			headers: {
+				Origin: "https://other.example",
+				"Access-Control-Request-Method": "GET",
+			},
+		});
+		expect(response.status).toBe(204);
+	});
+});

@@ -1,5 +1,5 @@
-import { bodyLimit } from "hono/body-limit";
 import type { Context } from "hono";
+import { bodyLimit } from "hono/body-limit";
 import * as z from "zod";
 import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";

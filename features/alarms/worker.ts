@@ -1,8 +1,8 @@
 import { DurableObject } from "cloudflare:workers";
 import * as z from "zod";
-import { operatorOnly } from "../../base/access/worker";
 import { ApiError, app } from "../../base/http/worker";
 import { readJson } from "../../base/json/worker";
+import { operatorOnly } from "../../base/operator/worker";
 
 const alarmsBody = z.strictObject({
 	everySeconds: z.int().min(1).max(86_400),

@@ -1,7 +1,11 @@
 import type { Context } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import * as z from "zod";
-import { bearerToken, hasApiToken, unauthorized } from "../../base/access/worker";
+import {
+	bearerToken,
+	hasApiToken,
+	unauthorized,
+} from "../../base/access/worker";
 import type { AppEnv } from "../../base/http/worker";
 import { ApiError, app, logError } from "../../base/http/worker";
 import { readJson } from "../../base/json/worker";

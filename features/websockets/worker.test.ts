@@ -1,1 +1,161 @@
-export {};
+import { evictDurableObject, reset } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import { afterEach, expect, it, vi } from "vitest";
+
+const SITE = "https://example.com";
+
+afterEach(async () => {
+	await reset();
+});
+
+function upgrade(
+	room: string,
+	headers: Record<string, string> = {},
+): Promise<Response> {
+	return exports.default.fetch(
+		new Request(`${SITE}/ws/${room}`, {
+			headers: { Upgrade: "websocket", ...headers },
+		}),
+	);
+}
+
+/** A client in a room, with all that it was sent so far. */
+async function join(room: string) {
+	const { webSocket: socket } = await upgrade(room);
+	if (!socket) {
+		throw new Error("no WebSocket");
+	}
+	const received: unknown[] = [];
+	socket.addEventListener("message", ({ data }) => {
+		received.push(data);
+	});
+	const closed = new Promise<CloseEvent>((resolve) => {
+		socket.addEventListener("close", resolve);
+	});
+	socket.accept();
+	return { socket, received, closed };
+}
+
+it("confirms a message to its sender and passes it on to the room", async () => {
+	const ada = await join("lobby");
+	const bob = await join("lobby");
+	ada.socket.send("hi");
+	await vi.waitFor(() => expect(ada.received).toHaveLength(1));
+	await vi.waitFor(() => expect(bob.received).toHaveLength(1));
+	expect(ada.received).toEqual([
+		"[Durable Object] message: hi, connections: 2",
+	]);
+	expect(bob.received).toEqual(["hi"]);
+});
+
+it("keeps the order of many messages and loses none", async () => {
+	const ada = await join("lobby");
+	const bob = await join("lobby");
+	const texts = Array.from({ length: 200 }, (_, n) => `message ${n}`);
+	for (const text of texts) {
+		ada.socket.send(text);
+	}
+	await vi.waitFor(() => expect(bob.received).toHaveLength(200));
+	expect(bob.received).toEqual(texts);
+});
+
+it("keeps rooms apart", async () => {
+	const ada = await join("lobby");
+	const eve = await join("attic");
+	ada.socket.send("hi");
+	await vi.waitFor(() => expect(ada.received).toHaveLength(1));
+	eve.socket.send("hello");
+	await vi.waitFor(() => expect(eve.received).toHaveLength(1));
+	expect(eve.received).toEqual([
+		"[Durable Object] message: hello, connections: 1",
+	]);
+	expect(ada.received).toHaveLength(1);
+});
+
+it("goes on talking after the object left memory", async () => {
+	const ada = await join("lobby");
+	const bob = await join("lobby");
+	await evictDurableObject(env.CHAT_ROOM.getByName("lobby"), {
+		webSockets: "hibernate",
+	});
+	ada.socket.send("still here?");
+	await vi.waitFor(() => expect(bob.received).toEqual(["still here?"]));
+	expect(ada.received).toEqual([
+		"[Durable Object] message: still here?, connections: 2",
+	]);
+});
+
+it("answers ping with pong, and the room hears nothing of it", async () => {
+	const ada = await join("lobby");
+	const bob = await join("lobby");
+	ada.socket.send("ping");
+	await vi.waitFor(() => expect(ada.received).toEqual(["pong"]));
+	ada.socket.send("hi");
+	await vi.waitFor(() => expect(bob.received).toEqual(["hi"]));
+});
+
+it("gives a closing client its close frame and counts it no more", async () => {
+	const ada = await join("lobby");
+	const bob = await join("lobby");
+	bob.socket.close(4001, "bye");
+	expect((await bob.closed).code).toBe(4001);
+	ada.socket.send("alone?");
+	await vi.waitFor(() =>
+		expect(ada.received).toEqual([
+			"[Durable Object] message: alone?, connections: 1",
+		]),
+	);
+});
+
+it("takes 65,536 bytes of text and closes with 1009 above", async () => {
+	const ada = await join("lobby");
+	const bob = await join("lobby");
+	const largest = "é".repeat(32_768);
+	ada.socket.send(largest);
+	await vi.waitFor(() => expect(bob.received).toEqual([largest]));
+	ada.socket.send(`${largest}!`);
+	expect((await ada.closed).code).toBe(1009);
+	expect(bob.received).toHaveLength(1);
+});
+
+it("closes with 1003 on binary data", async () => {
+	const ada = await join("lobby");
+	ada.socket.send(new Uint8Array([1, 2, 3]));
+	expect((await ada.closed).code).toBe(1003);
+});
+
+it("upgrades for this site and for allowed origins only", async () => {
+	const own = await upgrade("lobby", { Origin: SITE });
+	expect(own.status).toBe(101);
+	own.webSocket?.accept();
+
+	const foreign = await upgrade("lobby", { Origin: "https://other.example" });
+	expect(foreign.status).toBe(403);
+
+	env.ALLOWED_ORIGINS = "https://other.example";
+	const allowed = await upgrade("lobby", { Origin: "https://other.example" });
+	env.ALLOWED_ORIGINS = "";
+	expect(allowed.status).toBe(101);
+	allowed.webSocket?.accept();
+});
+
+it("gives the upgrade an X-Request-Id as well", async () => {
+	const response = await upgrade("lobby");
+	expect(response.headers.get("X-Request-Id")).toBeTruthy();
+	response.webSocket?.accept();
+});
+
+it("asks for an upgrade with 426", async () => {
+	const response = await exports.default.fetch(`${SITE}/ws/lobby`);
+	expect(response.status).toBe(426);
+	expect(response.headers.get("Upgrade")).toBe("websocket");
+});
+
+const badRooms = ["a b", "ü", "a".repeat(65), "a.b", "%2e%2e"];
+
+it.each(badRooms)("refuses the room %j, upgrade or not", async (room) => {
+	const path = `${SITE}/ws/${encodeURIComponent(room)}`;
+	const response = await exports.default.fetch(path);
+	expect(response.status).toBe(400);
+	expect((await upgrade(encodeURIComponent(room))).status).toBe(400);
+});

@@ -1,5 +1,10 @@
 import { DurableObject } from "cloudflare:workers";
-import { ApiError, app, isTrustedOrigin, logError } from "../../base/http/worker";
+import {
+	ApiError,
+	app,
+	isTrustedOrigin,
+	logError,
+} from "../../base/http/worker";
 
 const WEBSOCKETS_MESSAGE_BYTES = 65_536;
 
