@@ -92,16 +92,22 @@ app.use(
 		if (isAllowedOrigin(c.env, c.req.header("Origin"))) {
 			return corsForAllowed(c, next);
 		}
-		c.header("Vary", "Origin", { append: true });
-		const isPreflight =
+		if (
 			c.req.method === "OPTIONS" &&
-			c.req.header("Access-Control-Request-Method") !== undefined;
-		// Without CORS headers in the answer, the browser sends nothing more.
-		return isPreflight ? c.body(null, 204) : next();
+			c.req.header("Access-Control-Request-Method") !== undefined
+		) {
+			// Without CORS headers in the answer, the browser sends nothing more.
+			c.res = c.body(null, 204);
+		} else {
+			await next();
+		}
+		c.header("Vary", "Origin", { append: true });
 	},
-	// Nothing is kept by a cache unless its route says so.
 	async (c, next) => {
 		await next();
+		// Again, since a response that the route did not make here lacks it.
+		c.header("X-Request-Id", c.var.requestId);
+		// Nothing is kept by a cache unless its route says so.
 		if (!c.res.headers.has("Cache-Control")) {
 			c.header("Cache-Control", "no-store");
 		}
