@@ -1,0 +1,3 @@
+declare const PROBE_WORD: string;
+
+Object.assign(globalThis, { probeSetUp: PROBE_WORD });

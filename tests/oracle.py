@@ -1,0 +1,123 @@
+"""What a project must hold, predicted from the specification alone.
+
+Nothing here reads the template: a mistake there cannot hide itself here.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What one feature brings, as the specification has it.
+
+    Attributes:
+        bindings: The names of its bindings.
+        classes: Its Durable Object classes, by binding.
+        packages: The npm packages that its code needs beside Hono.
+        routes: Its routes; those that only the operator may use with a lock.
+        guarded: Whether any of its routes needs the API token.
+        names: Words that stand in a project only when the feature is chosen.
+    """
+
+    bindings: tuple[str, ...]
+    routes: tuple[str, ...]
+    names: tuple[str, ...]
+    classes: dict[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    guarded: bool = False
+
+
+FEATURES = {
+    "websockets": Feature(
+        bindings=("CHAT_ROOM",),
+        classes={"CHAT_ROOM": "ChatRoom"},
+        routes=("GET /ws/:room",),
+        names=("CHAT_ROOM", "ChatRoom", "/ws", "acceptWebSocket"),
+    ),
+    "alarms": Feature(
+        bindings=("REMINDER",),
+        classes={"REMINDER": "Reminder"},
+        packages=("zod",),
+        routes=(
+            "PUT /reminders/:userId 🔒",
+            "GET /reminders/:userId",
+            "DELETE /reminders/:userId 🔒",
+        ),
+        guarded=True,
+        names=("REMINDER", "Reminder", "/reminders", "setAlarm"),
+    ),
+    "auth": Feature(
+        bindings=("AUTH_TOKENS",),
+        packages=("zod",),
+        routes=(
+            "POST /auth/sessions 🔒",
+            "GET /auth/session",
+            "DELETE /auth/session",
+        ),
+        guarded=True,
+        names=("AUTH_TOKENS", "kv_namespaces", "/auth", "session"),
+    ),
+}
+
+BASE_ROUTES = ("GET /", "GET /health")
+BASE_FILES = {
+    ".copier-answers.yml",
+    ".editorconfig",
+    ".gitattributes",
+    ".github/workflows/ci.yml",
+    ".gitignore",
+    ".node-version",
+    "AGENTS.md",
+    "README.md",
+    "biome.json",
+    "package.json",
+    "scripts/dev.mjs",
+    "scripts/node-version.mjs",
+    "src/index.ts",
+    "test/http.test.ts",
+    "tsconfig.json",
+    "vitest.config.ts",
+    "wrangler.jsonc",
+}
+TOOLS = {
+    "@biomejs/biome",
+    "@cloudflare/vitest-plugin",
+    "@types/node",
+    "typescript",
+    "vitest",
+    "wrangler",
+}
+
+
+def bindings(chosen: list[str]) -> set[str]:
+    """Return the names of all bindings of a project."""
+    return {name for feature in chosen for name in FEATURES[feature].bindings}
+
+
+def classes(chosen: list[str]) -> dict[str, str]:
+    """Return the Durable Object classes of a project, by binding."""
+    pairs = (FEATURES[feature].classes.items() for feature in chosen)
+    return dict(pair for items in pairs for pair in items)
+
+
+def packages(chosen: list[str]) -> set[str]:
+    """Return the npm packages that a project needs at run time."""
+    return {"hono", *(name for feature in chosen for name in FEATURES[feature].packages)}
+
+
+def secrets(chosen: list[str]) -> list[str]:
+    """Return the secrets that a project requires."""
+    guarded = any(FEATURES[feature].guarded for feature in chosen)
+    return ["API_TOKEN"] if guarded else []
+
+
+def routes(chosen: list[str]) -> set[str]:
+    """Return the rows of the table of routes, as `METHOD /path`, with locks."""
+    return {*BASE_ROUTES, *(r for feature in chosen for r in FEATURES[feature].routes)}
+
+
+def files(chosen: list[str]) -> set[str]:
+    """Return the paths of all files of a project."""
+    tests = {f"test/{feature}.test.ts" for feature in chosen}
+    examples = {".dev.vars.example"} if secrets(chosen) else set()
+    return BASE_FILES | tests | examples

@@ -1,0 +1,219 @@
+"""What a generated project holds, against the oracle, and what it does not."""
+
+import difflib
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import json5
+import jsonschema
+import oracle
+import pytest
+from conftest import FEATURE_SETS, FEATURES, ROOT, node, set_id
+
+Render = Callable[..., Path]
+
+#: None, each alone, each pair, all but one, and all.
+SUBSETS = [
+    list(subset)
+    for size in sorted({0, 1, 2, len(FEATURES) - 1, len(FEATURES)})
+    for subset in itertools.combinations(FEATURES, size)
+]
+
+
+def config(project: Path) -> dict:
+    """Return a project's wrangler.jsonc."""
+    return json5.loads((project / "wrangler.jsonc").read_text())
+
+
+def package(project: Path) -> dict:
+    """Return a project's package.json."""
+    return json.loads((project / "package.json").read_text())
+
+
+def texts(project: Path) -> dict[str, str]:
+    """Return the text of every file of a project, by path, without its `.git`."""
+    return {
+        path.relative_to(project).as_posix(): path.read_text()
+        for path in sorted(project.rglob("*"))
+        if path.is_file() and ".git" not in path.parts
+    }
+
+
+def test_the_oracle_knows_every_feature() -> None:
+    assert set(oracle.FEATURES) == set(FEATURES)
+
+
+@pytest.mark.parametrize("features", SUBSETS, ids=set_id)
+def test_a_project_holds_what_its_features_need(
+    render: Render, features: list[str]
+) -> None:
+    project = render(features)
+    wrangler = config(project)
+    objects = wrangler.get("durable_objects", {"bindings": []})["bindings"]
+    namespaces = wrangler.get("kv_namespaces", [])
+
+    assert set(texts(project)) == oracle.files(features)
+    assert {b["name"]: b["class_name"] for b in objects} == oracle.classes(features)
+    assert {b["name"] for b in objects} | {
+        b["binding"] for b in namespaces
+    } == oracle.bindings(features)
+    assert set(package(project)["dependencies"]) == oracle.packages(features)
+    assert set(package(project)["devDependencies"]) == oracle.TOOLS
+    required = wrangler.get("secrets", {"required": []})["required"]
+    assert required == oracle.secrets(features)
+    rows = re.findall(r"^\| `([A-Z]+ /\S*)`( 🔒)? \|", readme(project), re.MULTILINE)
+    assert {route + lock for route, lock in rows} == oracle.routes(features)
+
+
+def readme(project: Path) -> str:
+    """Return the text of a project's README."""
+    return (project / "README.md").read_text()
+
+
+@pytest.mark.parametrize("features", SUBSETS, ids=set_id)
+def test_a_project_holds_nothing_of_other_features(
+    render: Render, features: list[str]
+) -> None:
+    everything = "\n".join(texts(render(features)).values())
+    others = set(FEATURES) - set(features)
+    foreign = [word for other in others for word in oracle.FEATURES[other].names]
+    # Word by word, since `session` may stand in `--show-interactive-dev-session`.
+    found = [word for word in foreign if re.search(rf"(?<![-\w]){word}\b", everything)]
+    assert found == []
+
+
+@pytest.mark.parametrize("features", SUBSETS, ids=set_id)
+def test_the_config_holds_what_the_specification_asks_of_every_one(
+    render: Render, features: list[str]
+) -> None:
+    project = render(features, project_name="my-app")
+    wrangler = config(project)
+    assert wrangler["name"] == "my-app"
+    assert wrangler["main"] == "src/index.ts"
+    assert wrangler["compatibility_flags"] == ["nodejs_compat"]
+    assert wrangler["observability"] == {"enabled": True, "head_sampling_rate": 1}
+    assert wrangler["vars"] == {"ALLOWED_ORIGINS": ""}
+    assert "routes" not in wrangler
+
+    schema = json.loads((ROOT / "node_modules/wrangler/config-schema.json").read_text())
+    jsonschema.validate(wrangler, schema)
+    known = schema["definitions"]["RawConfig"]["properties"]
+    assert set(wrangler) - set(known) == set()
+
+
+def test_a_custom_domain_becomes_a_route(render: Render) -> None:
+    wrangler = config(render([], custom_domain="app.example.com"))
+    assert wrangler["routes"] == [
+        {"pattern": "app.example.com", "custom_domain": True}
+    ]
+
+
+@pytest.mark.parametrize("features", FEATURE_SETS, ids=set_id)
+def test_wrangler_reprints_the_config_as_it_is(
+    render: Render, features: list[str]
+) -> None:
+    project = render(features)
+    before = (project / "wrangler.jsonc").read_text()
+    patch_config(project, {})
+    assert (project / "wrangler.jsonc").read_text() == before
+
+
+def test_wrangler_writes_an_id_back_as_one_new_line(render: Render) -> None:
+    project = render(["auth"])
+    before = (project / "wrangler.jsonc").read_text()
+    patch_config(project, {"kv_namespaces": [{"id": "0" * 32}]})
+    after = (project / "wrangler.jsonc").read_text()
+    changes = [
+        line
+        for line in difflib.ndiff(before.splitlines(), after.splitlines())
+        if line[0] in "+-"
+    ]
+    assert changes == ['+ \t\t\t"id": "00000000000000000000000000000000",']
+
+
+def patch_config(project: Path, patch: dict) -> None:
+    """Let Wrangler write into a project's config what a deploy writes back."""
+    script = project / "patch.cjs"
+    script.write_text(
+        f"require({str(ROOT / 'node_modules/wrangler')!r}).experimental_patchConfig("
+        f"'wrangler.jsonc', {json.dumps(patch)}, false);"
+    )
+    node(project, script)
+    script.unlink()
+
+
+def test_the_order_of_choosing_changes_nothing(render: Render) -> None:
+    expected = texts(render(FEATURES))
+    assert texts(render(FEATURES[::-1])) == expected
+    assert texts(render([*FEATURES[1:], FEATURES[0]])) == expected
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_changes_only_lines_of_its_own(render: Render, feature: str) -> None:
+    others = [other for other in FEATURES if other != feature]
+    without, with_it = texts(render(others)), texts(render(FEATURES))
+    removed = {
+        path: [
+            line
+            for line in difflib.ndiff(
+                text.splitlines(), with_it.get(path, "").splitlines()
+            )
+            if line.startswith("- ")
+        ]
+        for path, text in without.items()
+    }
+    # What goes when a feature comes: import lines that grow, the record of
+    # classes and the example of the answers.
+    joints = re.compile(r"- (import |\t\w+,$|\} from|copier update|\t+\"\w+\",$)")
+    unexpected = {
+        path: [line for line in lines if not joints.match(line)]
+        for path, lines in removed.items()
+        if path != ".copier-answers.yml"
+    }
+    assert {path: lines for path, lines in unexpected.items() if lines} == {}
+
+
+def test_the_worker_has_the_anchors_for_the_users_own_code(render: Render) -> None:
+    for features in SUBSETS:
+        code = (render(features) / "src/index.ts").read_text()
+        for anchor in ("// Your imports", "// Your code", "\t// Your handlers"):
+            assert code.splitlines().count(anchor) == 1
+        for feature in features:
+            assert f"// #region {feature}\n" in code
+            assert f"// #endregion {feature}\n" in code
+
+
+def test_only_classes_that_the_runtime_instantiates_are_exported(
+    render: Render,
+) -> None:
+    code = (render(FEATURES) / "src/index.ts").read_text()
+    exports = re.findall(r"^export (?!default)(.*)", code, re.MULTILINE)
+    classes = oracle.classes(FEATURES).values()
+    assert sorted(exports) == sorted(
+        f"class {name} extends DurableObject<Env> {{" for name in classes
+    )
+
+
+@pytest.mark.parametrize("manager", ["npm", "pnpm", "yarn", "bun"])
+def test_the_ci_workflow_speaks_the_package_manager(
+    render: Render, manager: str
+) -> None:
+    project = render(["auth"], package_manager=manager)
+    workflow = (project / ".github/workflows/ci.yml").read_text()
+    commands = re.findall(r"- run: (\w+)", workflow)
+    expected = {"npm": {"npm", "npx"}, "bun": {"bun", "bunx"}}
+    assert set(commands) == expected.get(manager, {manager})
+
+
+def test_without_github_actions_there_is_no_workflow(render: Render) -> None:
+    project = render([], github_actions=False)
+    assert set(texts(project)) == oracle.files([]) - {".github/workflows/ci.yml"}
+
+
+def test_direct_dependencies_are_pinned_exactly(render: Render) -> None:
+    manifest = package(render(FEATURES))
+    versions = {**manifest["dependencies"], **manifest["devDependencies"]}
+    assert [v for v in versions.values() if not re.fullmatch(r"\d+\.\d+\.\d+", v)] == []

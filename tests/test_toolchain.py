@@ -1,0 +1,129 @@
+"""Generated projects under the real tools, offline, right after install.
+
+Every project goes through types, the type checker, the linter, a bundle, and
+its own tests in the Workers runtime, at both ends of the range of
+compatibility dates.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import FEATURE_SETS, NODE, ROOT, WRANGLER, node, set_id
+
+Project = Callable[..., Path]
+
+OLDEST, NEWEST = re.findall(
+    r'_date = "([\d-]+)"', (ROOT / "extensions/answers.jinja").read_text()
+)
+
+
+@pytest.mark.parametrize(
+    ("features", "date"),
+    [*((features, NEWEST) for features in FEATURE_SETS), (FEATURE_SETS[-1], OLDEST)],
+    ids=lambda value: value if isinstance(value, str) else set_id(value),
+)
+def test_a_project_is_clean_under_the_tools(
+    project: Project, features: list[str], date: str
+) -> None:
+    directory = project(features, compatibility_date=date)
+    node(directory, WRANGLER, "types", "--strict-vars=false")
+    node(directory, "tsc")
+    node(directory, "biome", "check", "--error-on-warnings")
+    output = node(directory, WRANGLER, "deploy", "--dry-run")
+    assert "WARNING" not in output
+
+
+@pytest.mark.parametrize("date", [OLDEST, NEWEST])
+def test_the_projects_own_tests_pass(
+    project: Project, date: str, tmp_path: Path
+) -> None:
+    directories = [
+        project(
+            features,
+            compatibility_date=date,
+            project_name=f"{set_id(features)}-{date}",
+        )
+        for features in FEATURE_SETS
+    ]
+
+    report = run_vitest(directories, tmp_path)
+
+    assert report["failures"] == []
+    # A project whose config is broken goes missing instead of failing.
+    expected = {
+        str(test) for directory in directories for test in directory.glob("test/*.ts")
+    }
+    assert report["files"] == expected
+
+
+def run_vitest(directories: list[Path], workspace: Path) -> dict:
+    """Run the tests of many projects in one run of Vitest.
+
+    Args:
+        directories: The projects.
+        workspace: An empty folder for the run's own config.
+
+    Returns:
+        `files`, the test files that ran, and `failures`, what failed.
+    """
+    (workspace / "node_modules").symlink_to(ROOT / "node_modules")
+    configs = [str(directory / "vitest.config.ts") for directory in directories]
+    (workspace / "vitest.config.ts").write_text(
+        'import { defineConfig } from "vitest/config";\n'
+        f"export default defineConfig({{ test: {{ projects: {json.dumps(configs)} }} }});\n"
+    )
+    vitest = ROOT / "node_modules/vitest/vitest.mjs"
+    report_file = workspace / "report.json"
+    arguments = ["run", "--no-isolate", "--maxWorkers=2", "--reporter=json"]
+    try:
+        output = node(workspace, vitest, *arguments, f"--outputFile={report_file}")
+    except AssertionError as error:
+        output = str(error)
+    assert report_file.exists(), output
+    results = json.loads(report_file.read_text())["testResults"]
+    return {
+        "files": {result["name"] for result in results},
+        "failures": [
+            (result["name"], result.get("message"), test["fullName"])
+            for result in results
+            for test in result["assertionResults"] or [{"fullName": "", **result}]
+            if test["status"] != "passed"
+        ],
+    }
+
+
+def test_the_sources_type_check_where_they_stand(project: Project) -> None:
+    # The types of all bindings; they stay there for the editor.
+    everything = ROOT / ".build/all"
+    shutil.rmtree(everything, ignore_errors=True)
+    shutil.copytree(project(FEATURE_SETS[-1]), everything, symlinks=True)
+    node(everything, WRANGLER, "types", "--strict-vars=false")
+    node(ROOT, "tsc", "--project", "tsconfig.json")
+
+
+@pytest.mark.parametrize("script", ["test", "typecheck", "check", "types"])
+def test_the_scripts_do_all_of_their_own_work(project: Project, script: str) -> None:
+    directory = project(FEATURE_SETS[-1], project_name="scripts")
+    (directory / "worker-configuration.d.ts").unlink(missing_ok=True)
+    npm = NODE.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
+    node(directory, npm, "run", script)
+    assert (directory / "worker-configuration.d.ts").exists() == (script != "check")
+
+
+def test_a_floating_promise_is_an_error(project: Project) -> None:
+    directory = project([], project_name="floating")
+    code = directory / "src/index.ts"
+    code.write_text(
+        code.read_text().replace(
+            "// Your code\n",
+            "// Your code\n\n"
+            "async function work(): Promise<void> {}\n\n"
+            'app.get("/work", (c) => {\n\twork();\n\treturn c.body(null, 204);\n});\n',
+        )
+    )
+    with pytest.raises(AssertionError, match="noFloatingPromises"):
+        node(directory, "biome", "check")

@@ -1,0 +1,278 @@
+"""The life of a project: updates, features that come and go, the user's edits."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import json5
+import pytest
+from conftest import FEATURES, WRANGLER, copy_template, link_toolchain, node
+from test_render import patch_config, texts
+
+GIT_USER = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
+}
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git in a directory and return what it printed."""
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=directory,
+        env={**os.environ, **GIT_USER},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def commit(directory: Path, message: str) -> None:
+    """Commit everything in a directory."""
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--message", message)
+
+
+def copier(*arguments: str | Path) -> None:
+    """Run the Copier command line.
+
+    Raises:
+        AssertionError: With its output, when its exit status is not 0.
+    """
+    result = subprocess.run(
+        [sys.executable, "-m", "copier", *arguments],
+        env={**os.environ, **GIT_USER},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a repository: this tree as 1.0.0, and 1.1.0 after it.
+
+    The later release changes a line of the Worker, of its README and of the
+    tests of a feature.
+    """
+    template = copy_template(tmp_path_factory.mktemp("releases"))
+    git(template, "init", "--quiet", "--initial-branch=main")
+    commit(template, "Release 1.0.0")
+    git(template, "tag", "1.0.0")
+    for path, old, new in (
+        ("base/http/worker.ts", "No such route.", "There is no such route."),
+        ("template/README.md.jinja", "A Cloudflare Worker.", "One Cloudflare Worker."),
+        ("features/auth/worker.test.ts", "KV is down", "KV is away"),
+    ):
+        text = (template / path).read_text()
+        assert old in text
+        (template / path).write_text(text.replace(old, new))
+    commit(template, "Release 1.1.0")
+    git(template, "tag", "1.1.0")
+    return template
+
+
+@pytest.fixture
+def start(releases: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that starts a committed project from 1.0.0."""
+
+    def start(features: list[str], version: str = "1.0.0") -> Path:
+        project = tmp_path / f"from-{version}" / "my-worker"
+        data = f"features=[{','.join(features)}]"
+        ref = f"--vcs-ref={version}"
+        copier("copy", "--quiet", "--defaults", ref, "--data", data, releases, project)
+        git(project, "init", "--quiet")
+        commit(project, "Start")
+        return project
+
+    return start
+
+
+def update(project: Path, features: list[str] | None = None, *more: str) -> None:
+    """Update a project to the newest release and commit the result."""
+    chosen = [] if features is None else [f"--data=features=[{','.join(features)}]"]
+    copier("update", "--quiet", "--defaults", *chosen, *more, project)
+    assert conflicts(project) == []
+    commit(project, "Update")
+
+
+def conflicts(project: Path) -> list[str]:
+    """Return the files that an update left with a conflict or a rejected change."""
+    marked = [path for path, text in texts(project).items() if "<<<<<<<" in text]
+    return marked + [str(path) for path in project.rglob("*.rej")]
+
+
+def config(project: Path) -> dict:
+    """Return a project's wrangler.jsonc."""
+    return json5.loads((project / "wrangler.jsonc").read_text())
+
+
+def edit(project: Path, path: str, after: str, insert: str) -> None:
+    """Insert lines after the one line of a file that is `after`, and commit."""
+    lines = (project / path).read_text().split("\n")
+    assert lines.count(after) == 1
+    position = lines.index(after) + 1
+    lines[position:position] = insert.split("\n")
+    (project / path).write_text("\n".join(lines))
+    commit(project, f"Edit {path}")
+
+
+#: What users do at the lines that are theirs: file, line, insertion.
+EDITS = [
+    ("src/index.ts", "// Your imports", 'import { etag } from "hono/etag";'),
+    (
+        "src/index.ts",
+        "// Your code",
+        '\napp.get("/mine", etag(), (c) => c.text("mine"));',
+    ),
+    (
+        "src/index.ts",
+        "\t// Your handlers",
+        "\tasync scheduled() {\n\t\tawait Promise.resolve();\n\t},",
+    ),
+    ("wrangler.jsonc", "\t\t// Your vars", '\t\t"MY_VAR": "mine",'),
+    ("wrangler.jsonc", "\t// Your settings", '\t"logpush": false,'),
+    (
+        "wrangler.jsonc",
+        "\t\t// Your compatibility_flags",
+        '\t\t"global_navigator",',
+    ),
+    ("README.md", "<!-- Your introduction -->", "\nMine."),
+    ("AGENTS.md", "<!-- Your rules -->", "\n- Mine."),
+    (".gitignore", "# Yours", "mine/"),
+]
+
+
+def edit_everywhere(project: Path) -> None:
+    """Make all of `EDITS` in a project."""
+    for path, after, insert in EDITS:
+        edit(project, path, after, insert)
+
+
+def assert_edits_are_kept(project: Path) -> None:
+    """Check that each of `EDITS` still stands after its line."""
+    for path, after, insert in EDITS:
+        assert f"{after}\n{insert}\n" in (project / path).read_text() + "\n"
+
+
+@pytest.mark.parametrize("features", [[], ["auth"], FEATURES], ids=len)
+def test_an_update_gives_the_tree_of_a_fresh_copy(
+    start: Callable[..., Path], features: list[str]
+) -> None:
+    project = start(features)
+    update(project)
+    fresh = start(features, "1.1.0")
+    assert texts(project) == texts(fresh)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_adding_a_feature_keeps_the_users_edits(
+    start: Callable[..., Path], feature: str
+) -> None:
+    project = start([other for other in FEATURES if other != feature])
+    edit_everywhere(project)
+    update(project, FEATURES)
+    assert_edits_are_kept(project)
+    assert f"// #region {feature}\n" in (project / "src/index.ts").read_text()
+    assert "There is no such route." in (project / "src/index.ts").read_text()
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_removing_a_feature_keeps_the_users_edits(
+    start: Callable[..., Path], feature: str
+) -> None:
+    project = start(FEATURES)
+    edit_everywhere(project)
+    others = [other for other in FEATURES if other != feature]
+    update(project, others, "--data=delete_data=true")
+    assert_edits_are_kept(project)
+    assert f"#region {feature}" not in (project / "src/index.ts").read_text()
+    assert not (project / f"test/{feature}.test.ts").exists()
+
+
+def test_an_edited_project_that_gained_all_features_is_clean(
+    start: Callable[..., Path],
+) -> None:
+    project = start([])
+    edit_everywhere(project)
+    for count in range(1, len(FEATURES) + 1):
+        update(project, FEATURES[-count:])
+    assert_edits_are_kept(project)
+
+    link_toolchain(project)
+    node(project, WRANGLER, "types", "--strict-vars=false")
+    node(project, "tsc")
+    node(project, "biome", "check", "--error-on-warnings")
+
+
+def test_the_history_of_classes_is_only_appended_to(
+    start: Callable[..., Path],
+) -> None:
+    v1 = {"tag": "v1", "new_sqlite_classes": ["ChatRoom"]}
+    v2 = {"tag": "v2", "new_sqlite_classes": ["Reminder"]}
+    v3 = {"tag": "v3", "deleted_classes": ["Reminder"]}
+    v4 = {"tag": "v4", "new_sqlite_classes": ["Reminder"]}
+    user = {"tag": "user-1", "new_sqlite_classes": ["Mine"]}
+    project = start(["websockets", "auth"])
+    assert config(project)["migrations"] == [v1]
+
+    edit_everywhere(project)
+    patch_config(project, {"kv_namespaces": [{"id": "0" * 32}]})
+    commit(project, "Deploy")
+    update(project, ["websockets", "auth", "alarms"])
+    assert config(project)["migrations"] == [v1, v2]
+
+    mine = (
+        '\t\t{\n\t\t\t"tag": "user-1",\n\t\t\t"new_sqlite_classes": [\n'
+        '\t\t\t\t"Mine",\n\t\t\t],\n\t\t},'
+    )
+    line = '\t\t// Your migrations after v2 (tags that start with "user-")'
+    edit(project, "wrangler.jsonc", line, mine)
+    update(project, ["websockets", "auth"], "--data=delete_data=true")
+    assert config(project)["migrations"] == [v1, v2, user, v3]
+
+    update(project, ["websockets", "auth", "alarms"])
+    assert config(project)["migrations"] == [v1, v2, user, v3, v4]
+    assert config(project)["kv_namespaces"][0]["id"] == "0" * 32
+    assert_edits_are_kept(project)
+
+    before = git(project, "rev-parse", "HEAD^{tree}")
+    copier("update", "--quiet", "--defaults", project)
+    assert git(project, "status", "--porcelain") == ""
+    assert git(project, "rev-parse", "HEAD^{tree}") == before
+
+
+def test_one_update_can_add_a_class_and_remove_another(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["websockets"])
+    update(project, ["alarms"], "--data=delete_data=true")
+    assert config(project)["migrations"] == [
+        {"tag": "v1", "new_sqlite_classes": ["ChatRoom"]},
+        {
+            "tag": "v2",
+            "new_sqlite_classes": ["Reminder"],
+            "deleted_classes": ["ChatRoom"],
+        },
+    ]
+
+
+def test_copying_again_over_a_project_keeps_its_history(
+    start: Callable[..., Path], releases: Path
+) -> None:
+    project = start(["websockets"])
+    answers = ["--defaults", "--overwrite", "--data=features=[websockets,alarms]"]
+    copier("copy", "--quiet", *answers, releases, project)
+    assert [entry["tag"] for entry in config(project)["migrations"]] == ["v1", "v2"]
+
+
+def test_recopying_keeps_the_history(start: Callable[..., Path]) -> None:
+    project = start(["websockets"])
+    update(project, ["websockets", "alarms"])
+    before = config(project)
+    copier("recopy", "--quiet", "--defaults", "--overwrite", project)
+    assert config(project) == before
