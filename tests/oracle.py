@@ -102,7 +102,10 @@ def classes(chosen: list[str]) -> dict[str, str]:
 
 def packages(chosen: list[str]) -> set[str]:
     """Return the npm packages that a project needs at run time."""
-    return {"hono", *(name for feature in chosen for name in FEATURES[feature].packages)}
+    return {
+        "hono",
+        *(name for feature in chosen for name in FEATURES[feature].packages),
+    }
 
 
 def secrets(chosen: list[str]) -> list[str]:

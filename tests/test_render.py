@@ -9,9 +9,11 @@ from pathlib import Path
 
 import json5
 import jsonschema
-import oracle
 import pytest
-from conftest import FEATURE_SETS, FEATURES, ROOT, node, set_id
+
+import oracle
+from conftest import FEATURE_SETS, FEATURES, node, set_id
+from workbench import ROOT
 
 Render = Callable[..., Path]
 
@@ -106,9 +108,7 @@ def test_the_config_holds_what_the_specification_asks_of_every_one(
 
 def test_a_custom_domain_becomes_a_route(render: Render) -> None:
     wrangler = config(render([], custom_domain="app.example.com"))
-    assert wrangler["routes"] == [
-        {"pattern": "app.example.com", "custom_domain": True}
-    ]
+    assert wrangler["routes"] == [{"pattern": "app.example.com", "custom_domain": True}]
 
 
 @pytest.mark.parametrize("features", FEATURE_SETS, ids=set_id)

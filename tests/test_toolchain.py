@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FEATURE_SETS, NODE, ROOT, WRANGLER, node, set_id
+
+from conftest import FEATURE_SETS, WRANGLER, node, run, set_id
+from workbench import NPM, ROOT
 
 Project = Callable[..., Path]
 
@@ -72,10 +74,8 @@ def run_vitest(directories: list[Path], workspace: Path) -> dict:
     """
     (workspace / "node_modules").symlink_to(ROOT / "node_modules")
     configs = [str(directory / "vitest.config.ts") for directory in directories]
-    (workspace / "vitest.config.ts").write_text(
-        'import { defineConfig } from "vitest/config";\n'
-        f"export default defineConfig({{ test: {{ projects: {json.dumps(configs)} }} }});\n"
-    )
+    config = json.dumps({"test": {"projects": configs}})
+    (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
     vitest = ROOT / "node_modules/vitest/vitest.mjs"
     report_file = workspace / "report.json"
     arguments = ["run", "--no-isolate", "--maxWorkers=2", "--reporter=json"]
@@ -109,8 +109,7 @@ def test_the_sources_type_check_where_they_stand(project: Project) -> None:
 def test_the_scripts_do_all_of_their_own_work(project: Project, script: str) -> None:
     directory = project(FEATURE_SETS[-1], project_name="scripts")
     (directory / "worker-configuration.d.ts").unlink(missing_ok=True)
-    npm = NODE.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
-    node(directory, npm, "run", script)
+    run([NPM, "run", script], directory)
     assert (directory / "worker-configuration.d.ts").exists() == (script != "check")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import json5
 import pytest
+
 from conftest import FEATURES, WRANGLER, copy_template, link_toolchain, node
 from test_render import patch_config, texts
 
@@ -64,7 +65,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commit(template, "Release 1.0.0")
     git(template, "tag", "1.0.0")
     for path, old, new in (
-        ("base/http/worker.ts", "No such route.", "There is no such route."),
+        ("base/http/worker.ts", "No such route.", "Not a route."),
         ("template/README.md.jinja", "A Cloudflare Worker.", "One Cloudflare Worker."),
         ("features/auth/worker.test.ts", "KV is down", "KV is away"),
     ):
@@ -178,7 +179,7 @@ def test_adding_a_feature_keeps_the_users_edits(
     update(project, FEATURES)
     assert_edits_are_kept(project)
     assert f"// #region {feature}\n" in (project / "src/index.ts").read_text()
-    assert "There is no such route." in (project / "src/index.ts").read_text()
+    assert "Not a route." in (project / "src/index.ts").read_text()
 
 
 @pytest.mark.parametrize("feature", FEATURES)

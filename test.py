@@ -1,0 +1,44 @@
+"""Checks and tests this repository: `python3 test.py [pytest arguments]`.
+
+Formatting, linting and the tests, in this order, up to the first failure, whose
+exit status it takes.
+"""
+
+import os
+import subprocess
+import sys
+
+import workbench
+
+CHECKS: list[list[str | os.PathLike[str]]] = [
+    [workbench.PYTHON, "-m", "ruff", "format", "--check", "--quiet"],
+    [workbench.PYTHON, "-m", "ruff", "check", "--quiet"],
+    [workbench.ROOT / "node_modules" / ".bin" / "biome", "check"],
+]
+
+
+def main() -> None:
+    """Runs the checks, then becomes pytest.
+
+    Raises:
+        SystemExit: The set-up or a check failed; with its exit status.
+    """
+    try:
+        workbench.set_up_python()
+        workbench.set_up_npm("Setting up npm packages in node_modules")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    os.chdir(workbench.ROOT)
+    environment = workbench.quiet_environment()
+    for check in CHECKS:
+        status = subprocess.run(check, env=environment, check=False).returncode
+        if status != 0:
+            sys.exit(status)
+    # In place of this process, so that Ctrl-C reaches the tests and no other.
+    pytest = [workbench.PYTHON, "-m", "pytest", *sys.argv[1:]]
+    sys.stdout.flush()
+    os.execve(workbench.PYTHON, pytest, environment)
+
+
+if __name__ == "__main__":
+    main()

