@@ -1,0 +1,157 @@
+"""The engine, with features made for tests that use each of its joints."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import json5
+import pytest
+
+from conftest import (
+    FEATURES,
+    WRANGLER,
+    copy_template,
+    link_toolchain,
+    node,
+    node_environment,
+)
+from dev_server import serve
+from workbench import NODE, ROOT
+
+Render = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with the features of `tests/features` among its own."""
+    template = copy_template(tmp_path_factory.mktemp("probed"))
+    shutil.copytree(ROOT / "tests/features", template / "features", dirs_exist_ok=True)
+    return template
+
+
+@pytest.fixture(scope="module")
+def make(probed: Path, render: Render) -> Render:
+    """Return a function that renders a project of that template, with packages."""
+
+    def make(features: list[str]) -> Path:
+        return link_toolchain(render(features, source=probed))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "features", [["probe"], ["echo"], ["echo", "probe", *FEATURES]], ids=len
+)
+def test_features_that_use_every_joint_are_clean_under_the_tools(
+    make: Render, features: list[str]
+) -> None:
+    project = make(features)
+    node(project, WRANGLER, "types", "--strict-vars=false")
+    node(project, "tsc")
+    node(project, "biome", "check", "--error-on-warnings")
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run")
+
+
+def test_dev_runs_steps_before_and_companions_beside_the_worker(make: Render) -> None:
+    with serve(make(["probe"])) as server:
+        answer = httpx.get(f"{server.url}/probe").json()
+        processes = server.processes()
+        log = server.log.read_text()
+        status = server.stop()
+
+    assert answer == {"source": "companion", "bytes": 1}
+    assert log.index("probe step before dev") < log.index("companion on ")
+    assert status == 0
+    assert [process for process in processes if process.is_running()] == []
+
+
+def test_a_step_that_fails_keeps_dev_from_starting(make: Render) -> None:
+    project = make(["probe"])
+    (project / "scripts/probe-step.mjs").write_text("process.exit(3);")
+    result = subprocess.run(
+        [NODE, "scripts/dev.mjs"], cwd=project, env=node_environment(), timeout=30
+    )
+    assert result.returncode == 3
+
+
+def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> None:
+    project = make(["probe"])
+    deploy = [NODE, "--run", "deploy", "--", "--dry-run"]
+    options = {
+        "cwd": project,
+        "env": node_environment(),
+        "capture_output": True,
+        "text": True,
+    }
+    output = subprocess.run(deploy, check=True, **options).stdout
+    assert output.index("probe step before deploy") < output.index("exiting now")
+
+    (project / "scripts/probe-step.mjs").write_text("process.exit(3);")
+    failed = subprocess.run(deploy, check=False, **options)
+    assert failed.returncode != 0
+    assert "exiting now" not in failed.stdout
+
+
+def test_fragments_merge_and_names_are_filled_in(make: Render) -> None:
+    project = make(["probe", "websockets"])
+    wrangler = json5.loads((project / "wrangler.jsonc").read_text())
+    assert wrangler["queues"] == {
+        "producers": [{"binding": "PROBE_QUEUE", "queue": "my-worker-probe"}],
+        "consumers": [{"queue": "my-worker-probe", "max_batch_size": 1}],
+    }
+    assert wrangler["triggers"] == {"crons": ["*/5 * * * *"]}
+    assert wrangler["secrets"]["required"] == ["API_TOKEN", "PROBE_KEY"]
+    classes = ["ChatRoom", "Probe"]
+    assert wrangler["migrations"] == [{"tag": "v1", "new_sqlite_classes": classes}]
+    assert "// One at a time\n" in (project / "wrangler.jsonc").read_text()
+
+
+def test_a_nested_file_arrives_where_it_belongs(make: Render) -> None:
+    project = make(["probe"])
+    nested = project / "migrations/nested/0001_probe.sql"
+    assert nested.read_text() == "SELECT 1;\n"
+
+
+def test_a_condition_joins_two_features_only_when_both_are_there(
+    make: Render,
+) -> None:
+    alone = (make(["probe"]) / "src/index.ts").read_text()
+    together = (make(["probe", "echo"]) / "src/index.ts").read_text()
+    assert "echo" not in alone
+    assert "\t\techo: true,\n" in together
+    assert "//%" not in together
+
+
+def test_the_example_of_secrets_names_each_and_holds_none(make: Render) -> None:
+    lines = (make(["probe"]) / ".dev.vars.example").read_text().splitlines()
+    values = [line for line in lines if line and not line.startswith("#")]
+    assert values == ["API_TOKEN=", "PROBE_KEY="]
+
+
+def test_node_that_is_too_old_stops_the_install_with_one_line(
+    make: Render, tmp_path: Path
+) -> None:
+    project = make([])
+    # What an old Node.js would do: the script reads its version from the process.
+    old = tmp_path / "old.mjs"
+    old.write_text(
+        "Object.defineProperty(process.versions, 'node', { value: '20.20.2' });"
+    )
+    result = subprocess.run(
+        [NODE, "--import", old, "scripts/node-version.mjs"],
+        cwd=project,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    needed = json.loads((project / "package.json").read_text())["engines"]["node"]
+    assert needed.removeprefix(">=") in line
+    assert "20.20.2" in line
+    assert "nodejs.org" in line
+    node(project, project / "scripts/node-version.mjs")

@@ -1,0 +1,173 @@
+"""The rules that this repository keeps, enumerated from its folders."""
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import CATALOG, FEATURES, tracked_files
+from workbench import ROOT
+
+PARTS = sorted([*ROOT.glob("base/*"), *ROOT.glob("features/*")])
+PROBES = sorted(ROOT.glob("tests/features/*"))
+IMPORT = re.compile(
+    r'^import (type )?(\{[^}]*\}|\* as (\w+)|(\w+)) from "([^"]+)";$', re.MULTILINE
+)
+
+
+def name(part: Path) -> str:
+    """Name a part in a test's id."""
+    return part.name
+
+
+def code(part: Path) -> str:
+    """Return the TypeScript that a part brings to `src/index.ts`."""
+    return (part / "worker.ts").read_text()
+
+
+def description(part: Path) -> dict:
+    """Return the description of a part."""
+    (path,) = [*part.glob("feature.yml"), *part.glob("base.yml")]
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
+def test_a_part_is_named_after_its_folder(part: Path) -> None:
+    assert description(part)["id"] == part.name
+
+
+@pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
+def test_a_part_is_complete(part: Path) -> None:
+    known = description(part)
+    needed = {"worker.ts"}
+    if known.get("tests", True):
+        needed |= {"worker.test.ts", "guide.md"}
+    named = {*needed, "feature.yml", "base.yml", *known.get("files", [])}
+    present = {
+        path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file()
+    }
+    assert needed - present == set()
+    assert present - named == set(), "files that no project gets"
+
+
+def test_no_two_parts_stand_in_one_place() -> None:
+    orders = Counter(description(part)["order"] for part in PARTS + PROBES)
+    assert [order for order, count in orders.items() if count > 1] == []
+
+
+def test_the_order_of_released_features_is_for_ever() -> None:
+    # A feature's place in a project's files; a new feature adds a line here.
+    assert {feature["id"]: feature["order"] for feature in CATALOG} == {
+        "websockets": 10,
+        "alarms": 20,
+        "auth": 30,
+    }
+
+
+@pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
+def test_imports_come_in_forms_that_can_be_joined(part: Path) -> None:
+    text = code(part)
+    statements = re.findall(r"^import\b", text, re.MULTILINE)
+    assert len(IMPORT.findall(text)) == len(statements)
+    assert "import(" not in text or "await import(" in text
+    inline_types = [m for m in IMPORT.findall(text) if re.search(r"\btype ", m[1])]
+    assert inline_types == []
+
+
+def test_a_module_has_one_default_or_namespace_name_everywhere() -> None:
+    names: dict[str, set[str]] = {}
+    forms: dict[str, set[str]] = {}
+    for part in PARTS + PROBES:
+        for kind, _, namespace, default, module in IMPORT.findall(code(part)):
+            if not module.startswith("."):
+                whole = namespace or default
+                names.setdefault(module, set()).update({whole} - {""})
+                forms.setdefault(kind + module, set()).add("whole" if whole else "{}")
+    assert {m: n for m, n in names.items() if len(n) > 1} == {}
+    assert {m: f for m, f in forms.items() if len(f) > 1} == {}
+
+
+def top_level_names(part: Path) -> list[str]:
+    """Return what the code of a part declares at its top level."""
+    declaration = r"^(?:export )?(?:async )?(?:const|let|function|class|type) (\w+)"
+    return re.findall(declaration, code(part), re.MULTILINE)
+
+
+def test_no_two_parts_declare_one_name() -> None:
+    names = Counter(n for part in PARTS + PROBES for n in top_level_names(part))
+    assert [declared for declared, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    "part", [p for p in PARTS + PROBES if p.parent.name == "features"], ids=name
+)
+def test_the_names_of_a_feature_start_with_its_own(part: Path) -> None:
+    feature = part.name.replace("-", "").lower()
+    classes = {entry["class"] for entry in description(part).get("durable_objects", [])}
+    foreign = [
+        declared
+        for declared in top_level_names(part)
+        if declared not in classes
+        and not declared.replace("_", "").lower().startswith(feature)
+    ]
+    assert foreign == []
+
+
+@pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
+def test_typescript_holds_nothing_that_jinja_or_a_merge_would_trip_over(
+    part: Path,
+) -> None:
+    for path in part.rglob("*.ts"):
+        text = path.read_text()
+        assert re.findall(r"\{\{|\{%|\{#", text) == []
+        assert re.findall(r"^(?:export )?interface ", text, re.MULTILINE) == []
+
+
+def test_the_description_and_the_code_of_a_part_agree_on_its_routes() -> None:
+    for part in PARTS + PROBES:
+        called = re.findall(r'^app\.(\w+)\(\s*"([^"]+)"', code(part), re.MULTILINE)
+        described = [
+            (route["method"].lower(), route["path"])
+            for route in description(part).get("routes", [])
+        ]
+        assert called == described
+
+
+def test_every_npm_version_stands_in_one_file() -> None:
+    versions = re.compile(r'"\d+\.\d+\.\d+"|@\d+\.\d+\.\d+')
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked_files()
+        if path.is_relative_to(ROOT / "template")
+        or path.is_relative_to(ROOT / "features")
+        or path.is_relative_to(ROOT / "base")
+        if versions.search(path.read_text())
+    ]
+    assert found == []
+
+
+def test_no_file_holds_the_address_of_a_package_registry() -> None:
+    address = re.compile("registry" + r"\.|index-url|pythonhosted" + r"|\"resolved\"")
+    found = [path for path in tracked_files() if address.search(path.read_text())]
+    assert found == [Path(__file__)] or found == []
+
+
+def test_no_path_breaks_windows() -> None:
+    names = [path.relative_to(ROOT).as_posix() for path in tracked_files()]
+    assert [n for n in names if re.search(r'[<>|?*:"\\]', n)] == []
+
+
+def test_the_changelog_names_every_feature() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert [feature for feature in FEATURES if f"`{feature}`" not in text] == []
+
+
+def test_git_ignores_what_set_up_and_tests_leave_behind() -> None:
+    paths = [".venv/x", ".build/x", "node_modules/x", "tests/__pycache__/x"]
+    ignored = subprocess.run(
+        ["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ignored.stdout.split() == paths
