@@ -53,6 +53,8 @@ def make_everything(template: Path) -> None:
     listed = ["ls-files", "--cached", "--others", "--exclude-standard"]
     output = subprocess.check_output([*GIT, *listed], cwd=workbench.ROOT, text=True)
     for name in output.splitlines():
+        if not (workbench.ROOT / name).exists():
+            continue
         target = template / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(workbench.ROOT / name, target)
@@ -83,7 +85,9 @@ def copy(template: Path, project: Path, data: str) -> float:
     """
     copier = [workbench.PYTHON, "-m", "copier", "copy", "--quiet", "--defaults"]
     start = time.perf_counter()
-    subprocess.run([*copier, "--data", data, template, project], check=True, env=os.environ)
+    subprocess.run(
+        [*copier, "--data", data, template, project], check=True, env=os.environ
+    )
     seconds = time.perf_counter() - start
     shutil.rmtree(project)
     return seconds
