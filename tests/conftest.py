@@ -1,8 +1,10 @@
 """What all tests share: the catalog, rendered projects and the real toolchain."""
 
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import copier
@@ -76,16 +78,41 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     return run([NODE, program, *arguments], directory)
 
 
-def tracked_files() -> list[Path]:
-    """Return the files that a commit of the working tree would hold."""
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
+def git(directory: Path, *arguments: str) -> str:
+    """Run Git in a directory and return what it printed."""
+    return subprocess.run(
+        ["git", *arguments], cwd=directory, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def commit(directory: Path, message: str) -> None:
+    """Commit everything in a directory, which becomes a repository if it is none."""
+    git(directory, "init", "--quiet")
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--message", message)
+
+
+def release(template: Path, version: str) -> None:
+    """Commit everything in a template and tag it."""
+    commit(template, f"Release {version}")
+    git(template, "tag", version)
+
+
+def run_copier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `copier`, as installed, without a terminal; return how it went."""
+    return subprocess.run(
+        [sys.executable, "-I", "-m", "copier", *arguments],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-    ).stdout
-    paths = (ROOT / name for name in names.split("\0") if name)
+        timeout=120,
+    )
+
+
+def tracked_files() -> list[Path]:
+    """Return the files that a commit of the working tree would hold."""
+    listed = ("ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    paths = (ROOT / name for name in git(ROOT, *listed).split("\0") if name)
     return [path for path in paths if path.is_file()]
 
 
@@ -102,6 +129,21 @@ def link_toolchain(project: Path) -> Path:
     """Give a project the one installation of all packages; return the project."""
     (project / "node_modules").symlink_to(ROOT / "node_modules")
     return project
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep this machine's settings of Copier and of Git away from the tests."""
+    empty = tmp_path_factory.mktemp("settings") / "settings.yml"
+    empty.write_text("{}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COPIER_SETTINGS_PATH", str(empty))
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "Tester")
+            patch.setenv(f"GIT_{role}_EMAIL", "tester@example.com")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,40 +1,23 @@
 """The life of a project: updates, features that come and go, the user's edits."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import json5
 import pytest
 
-from conftest import FEATURES, WRANGLER, copy_template, link_toolchain, node
+from conftest import (
+    FEATURES,
+    WRANGLER,
+    commit,
+    copy_template,
+    git,
+    link_toolchain,
+    node,
+    release,
+    run_copier,
+)
 from test_render import patch_config, texts
-
-GIT_USER = {
-    f"GIT_{role}_{what}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "Test"), ("EMAIL", "test@example.com"))
-}
-
-
-def git(directory: Path, *arguments: str) -> str:
-    """Run git in a directory and return what it printed."""
-    return subprocess.run(
-        ["git", *arguments],
-        cwd=directory,
-        env={**os.environ, **GIT_USER},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
-def commit(directory: Path, message: str) -> None:
-    """Commit everything in a directory."""
-    git(directory, "add", "--all")
-    git(directory, "commit", "--quiet", "--message", message)
 
 
 def copier(*arguments: str | Path) -> None:
@@ -43,13 +26,7 @@ def copier(*arguments: str | Path) -> None:
     Raises:
         AssertionError: With its output, when its exit status is not 0.
     """
-    result = subprocess.run(
-        [sys.executable, "-m", "copier", *arguments],
-        env={**os.environ, **GIT_USER},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    result = run_copier(*arguments)
     assert result.returncode == 0, result.stderr
 
 
@@ -61,9 +38,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tests of a feature.
     """
     template = copy_template(tmp_path_factory.mktemp("releases"))
-    git(template, "init", "--quiet", "--initial-branch=main")
-    commit(template, "Release 1.0.0")
-    git(template, "tag", "1.0.0")
+    release(template, "1.0.0")
     for path, old, new in (
         ("base/http/worker.ts", "No such route.", "Not a route."),
         ("template/README.md.jinja", "A Cloudflare Worker.", "One Cloudflare Worker."),
@@ -72,8 +47,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = (template / path).read_text()
         assert old in text
         (template / path).write_text(text.replace(old, new))
-    commit(template, "Release 1.1.0")
-    git(template, "tag", "1.1.0")
+    release(template, "1.1.0")
     return template
 
 
@@ -86,7 +60,6 @@ def start(releases: Path, tmp_path: Path) -> Callable[..., Path]:
         data = f"features=[{','.join(features)}]"
         ref = f"--vcs-ref={version}"
         copier("copy", "--quiet", "--defaults", ref, "--data", data, releases, project)
-        git(project, "init", "--quiet")
         commit(project, "Start")
         return project
 
