@@ -27,6 +27,11 @@ FEATURES = [feature["id"] for feature in CATALOG]
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the examples anew."""
+    parser.addoption("--write-examples", action="store_true")
+
+
 def set_id(features: list[str]) -> str:
     """Name a set of features in a test's id and in a project's name."""
     if features == FEATURES:

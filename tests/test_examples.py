@@ -1,0 +1,40 @@
+"""Two generated projects as documents, so that a change shows what it does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import FEATURES
+from test_render import texts
+from workbench import ROOT
+
+EXAMPLES = {
+    "none": {"features": [], "package_manager": "pnpm", "github_actions": False},
+    "all": {"features": FEATURES, "custom_domain": "app.example.com"},
+}
+LANGUAGES = {".ts": "ts", ".mjs": "js", ".json": "json", ".jsonc": "jsonc"}
+
+
+def document(project: Path) -> str:
+    """Write all files of a project, but its answers, one after the other."""
+    parts = [f"# What `{project.name}` holds\n"]
+    for path, text in texts(project).items():
+        if path == ".copier-answers.yml":
+            continue
+        language = LANGUAGES.get(Path(path).suffix, "")
+        parts.append(f"## {path}\n\n~~~~{language}\n{text.rstrip()}\n~~~~\n")
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_what_the_template_generates(
+    render: Callable[..., Path], name: str, request: pytest.FixtureRequest
+) -> None:
+    answers = {**EXAMPLES[name], "project_name": f"example-{name}"}
+    expected = document(render(**answers))
+    example = ROOT / f"examples/{name}.md"
+    if request.config.getoption("--write-examples"):
+        example.parent.mkdir(exist_ok=True)
+        example.write_text(expected)
+    assert example.read_text() == expected
