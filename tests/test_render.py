@@ -208,6 +208,23 @@ def test_the_ci_workflow_speaks_the_package_manager(
     assert set(commands) == expected.get(manager, {manager})
 
 
+@pytest.mark.parametrize(
+    ("manager", "file"),
+    [
+        ("npm", None),
+        ("bun", None),
+        ("pnpm", "pnpm-workspace.yaml"),
+        ("yarn", ".yarnrc.yml"),
+    ],
+)
+def test_each_package_manager_has_its_own_settings(
+    render: Render, manager: str, file: str | None
+) -> None:
+    project = render([], package_manager=manager)
+    assert set(texts(project)) == oracle.files([]) | ({file} - {None})
+    assert ("allowScripts" in package(project)) == (manager == "npm")
+
+
 def test_without_github_actions_there_is_no_workflow(render: Render) -> None:
     project = render([], github_actions=False)
     assert set(texts(project)) == oracle.files([]) - {".github/workflows/ci.yml"}
