@@ -1,26 +1,30 @@
 """A generated project, served by its own `dev` script."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
+import yaml
 
 from conftest import node_environment
 from workbench import NODE
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Return different ports of 127.0.0.1 that nothing listens on."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
 
 
 @dataclass
@@ -32,17 +36,25 @@ class DevServer:
         port: Where it listens on 127.0.0.1.
         process: The script's process.
         log: The file that its output goes to.
+        http: A client for its address, to be given paths.
     """
 
     project: Path
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    http: httpx.Client
 
     @property
     def url(self) -> str:
         """The address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def features(self) -> list[str]:
+        """The features that the project was made with."""
+        answers = (self.project / ".copier-answers.yml").read_text()
+        return yaml.safe_load(answers)["features"]
 
     @property
     def token(self) -> str:
@@ -61,20 +73,71 @@ class DevServer:
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
 
-    def stop(self) -> int:
-        """Send SIGTERM, wait for the end and return the exit status."""
-        self.process.terminate()
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal to the script alone; wait and return its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: When it still runs half a minute later.
+        """
+        self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
 
 @contextmanager
-def serve(project: Path, command: list[str] | None = None) -> Iterator[DevServer]:
-    """Serve a project until the block ends.
+def start(
+    project: Path,
+    command: list[str | Path] | None = None,
+    environment: dict[str, str] | None = None,
+) -> Iterator[DevServer]:
+    """Start a project's `dev` script; when the block ends, it is gone.
 
     Args:
         project: A project with its packages.
         command: How to start `dev`, with room for more arguments at its end;
             by default the script itself.
+        environment: Its environment; by default a quiet one.
+
+    Yields:
+        The server, which answers nothing yet.
+    """
+    port, inspector_port = free_ports(2)
+    log = project.parent / f"{project.name}-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(command or [NODE, "scripts/dev.mjs"]),
+                f"--port={port}",
+                f"--inspector-port={inspector_port}",
+            ],
+            cwd=project,
+            env=environment or {**node_environment(), "CI": ""},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+            yield DevServer(project, port, process, log, http)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
+        # Whoever did not follow.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def serve(
+    project: Path,
+    command: list[str | Path] | None = None,
+    environment: dict[str, str] | None = None,
+) -> Iterator[DevServer]:
+    """Serve a project until the block ends; with the arguments of `start`.
 
     Yields:
         The server, once `GET /health` answers.
@@ -82,41 +145,47 @@ def serve(project: Path, command: list[str] | None = None) -> Iterator[DevServer
     Raises:
         AssertionError: With the output, when it does not within a minute.
     """
-    port, inspector_port = free_port(), free_port()
-    log = project.parent / f"{project.name}-{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(command or [str(NODE), "scripts/dev.mjs"]),
-                f"--port={port}",
-                f"--inspector-port={inspector_port}",
-            ],
-            cwd=project,
-            env={**node_environment(), "CI": ""},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    server = DevServer(project, port, process, log)
-    everything: list[psutil.Process] = []
-    try:
+    with start(project, command, environment) as server:
         deadline = time.monotonic() + 60
         while not is_healthy(server):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+            assert server.process.poll() is None, server.log.read_text()
+            assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.1)
-        everything = server.processes()
         yield server
-    finally:
-        if process.poll() is None:
-            server.stop()
-        for left in psutil.wait_procs(everything, timeout=10)[1]:
-            os.kill(left.pid, 9)
+
+
+def left_over(
+    processes: list[psutil.Process], seconds: float = 10
+) -> list[psutil.Process]:
+    """Wait until processes have ended.
+
+    Args:
+        processes: The processes. One that has ended and waits for its parent to
+            notice counts as ended: an orphan's new parent may be slow.
+        seconds: How long to wait.
+
+    Returns:
+        Those that still run.
+    """
+    deadline = time.monotonic() + seconds
+    while left := [process for process in processes if is_alive(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return left
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process runs and is no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_healthy(server: DevServer) -> bool:
     """Tell whether the server answers `GET /health`."""
     try:
-        return httpx.get(f"{server.url}/health").status_code == 200
+        return server.http.get("/health").status_code == 200
     except httpx.TransportError:
         return False

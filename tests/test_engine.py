@@ -19,7 +19,7 @@ from conftest import (
     node,
     node_environment,
 )
-from dev_server import serve
+from dev_server import left_over, serve
 from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
@@ -66,7 +66,7 @@ def test_dev_runs_steps_before_and_companions_beside_the_worker(make: Render) ->
     assert answer == {"source": "companion", "bytes": 1}
     assert log.index("probe step before dev") < log.index("companion on ")
     assert status == 0
-    assert [process for process in processes if process.is_running()] == []
+    assert left_over(processes) == []
 
 
 def test_a_step_that_fails_keeps_dev_from_starting(make: Render) -> None:

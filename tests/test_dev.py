@@ -1,0 +1,613 @@
+"""What a project does when its own `dev` script serves it."""
+
+import hashlib
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from conftest import (
+    CATALOG,
+    FEATURE_SETS,
+    FEATURES,
+    link_toolchain,
+    node,
+    node_environment,
+    set_id,
+)
+from dev_server import DevServer, left_over, serve, start
+from workbench import NODE, NPM, ROOT
+
+Project = Callable[[list[str]], Path]
+
+SETS = {set_id(features): features for features in FEATURE_SETS}
+BASE = [yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")]
+#: How a locked route's summary says that a session does not open it.
+API_TOKEN_ONLY = "(API token only)"
+
+each_set = pytest.mark.parametrize("server", SETS, indirect=True)
+all_features = pytest.mark.parametrize("server", ["all"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def new_project(render: Callable[..., Path]) -> Project:
+    """Return a function that makes a project of some features, with its packages."""
+
+    def new_project(features: list[str]) -> Path:
+        name = f"test-{set_id(features)}"
+        return link_toolchain(render(features, project_name=name))
+
+    return new_project
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest, new_project: Project) -> Iterator[DevServer]:
+    """A server of the set of features that the parameter names."""
+    with serve(new_project(SETS[request.param])) as server:
+        yield server
+
+
+def routes_of(features: list[str]) -> list[dict]:
+    """Return the routes of the base and of some features, as their files have them.
+
+    Args:
+        features: The ids of the features.
+
+    Returns:
+        Dicts with `method`, `path`, `summary`, whether it is `locked`, and a
+        `url`: the path with a harmless value for each of its parameters.
+    """
+    chosen = [feature for feature in CATALOG if feature["id"] in features]
+    return [
+        {
+            "locked": False,
+            "url": re.sub(r":\w+(\{[^/]*\})?|<\w+>|\*", "harmless", route["path"]),
+            **route,
+        }
+        for part in BASE + chosen
+        for route in part.get("routes", [])
+    ]
+
+
+def locked_routes(features: list[str]) -> list[dict]:
+    """Return those of `routes_of` that are marked as locked."""
+    return [route for route in routes_of(features) if route["locked"]]
+
+
+def start_session(server: DevServer) -> str:
+    """Start a session for the user ada and return its token."""
+    body = {"userId": "ada", "data": {"role": "admin"}}
+    response = server.http.post("/auth/sessions", json=body, headers=server.operator)
+    assert response.status_code == 201
+    return response.json()["token"]
+
+
+def join(server: DevServer, room: str, **options: object) -> ClientConnection:
+    """Open a WebSocket to a room; `options` are those of `connect`."""
+    url = f"ws://127.0.0.1:{server.port}/ws/{room}"
+    return connect(url, proxy=None, max_size=None, **options)
+
+
+def wait_until_fired(server: DevServer, user: str, times: int) -> int:
+    """Wait until a reminder has fired so many times.
+
+    Returns:
+        How many times it has fired by then.
+
+    Raises:
+        AssertionError: When that takes more than 15 seconds.
+    """
+    deadline = time.monotonic() + 15
+    while True:
+        reminder = server.http.get(f"/reminders/{user}").json()
+        if reminder["fired"] >= times:
+            return reminder["fired"]
+        assert time.monotonic() < deadline, reminder
+        time.sleep(0.1)
+
+
+# --- Routes and headers, of every set of features ------------------------------
+
+
+@each_set
+def test_index_lists_the_routes_of_the_base_and_of_the_chosen_features(
+    server: DevServer,
+) -> None:
+    response = server.http.get("/")
+    assert response.status_code == 200
+    index = response.json()
+    assert index["name"] == server.project.name
+    assert index["routes"] == [
+        {name: route[name] for name in ("method", "path", "summary")}
+        for route in routes_of(server.features)
+    ]
+
+
+@each_set
+def test_unknown_path_is_404_whatever_the_method(server: DevServer) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        response = server.http.request(method, "/no/such/path")
+        assert response.status_code == 404
+        assert response.json()["error"]["code"] == "not_found"
+
+
+@each_set
+def test_other_method_is_405_with_the_methods_that_the_path_takes(
+    server: DevServer,
+) -> None:
+    methods: dict[str, set[str]] = {}
+    for route in routes_of(server.features):
+        methods.setdefault(route["url"], set()).add(route["method"])
+    for url, allowed in methods.items():
+        response = server.http.request("PATCH", url)
+        assert response.status_code == 405, url
+        assert response.json()["error"]["code"] == "method_not_allowed"
+        head = {"HEAD"} if "GET" in allowed else set()
+        assert set(response.headers["Allow"].split(", ")) == allowed | head, url
+
+
+@each_set
+def test_marked_route_stays_shut_without_the_token(server: DevServer) -> None:
+    token = server.token if locked_routes(server.features) else ""
+    wrong = ["Bearer wrong", "Bearer", "Basic dTpw"]
+    wrong += [token, f"Basic {token}", f"Bearer {token}x", f"Bearer {token[:-1]}"]
+    values: list[str | None] = [None, *wrong]
+    for route in locked_routes(server.features):
+        for value in values:
+            headers = {} if value is None else {"Authorization": value}
+            response = server.http.request(
+                route["method"], route["url"], headers=headers
+            )
+            assert response.status_code == 401, (route, value)
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert response.json()["error"]["code"] == "unauthorized"
+
+
+@each_set
+def test_marked_route_opens_with_the_token(server: DevServer) -> None:
+    for route in locked_routes(server.features):
+        response = server.http.request(
+            route["method"], route["url"], headers=server.operator
+        )
+        assert response.status_code not in (401, 403, 405), route
+
+
+@each_set
+def test_route_without_a_mark_asks_nobody_for_a_token(server: DevServer) -> None:
+    for route in routes_of(server.features):
+        if not route["locked"]:
+            response = server.http.request(route["method"], route["url"])
+            assert response.status_code not in (401, 405), route
+
+
+@each_set
+def test_every_answer_has_the_safe_headers_and_an_id_of_its_own(
+    server: DevServer,
+) -> None:
+    requests = [(route["method"], route["url"]) for route in routes_of(server.features)]
+    requests += [("GET", "/no/such/path"), ("POST", "/health"), ("HEAD", "/health")]
+    ids = []
+    for method, url in requests:
+        response = server.http.request(method, url)
+        headers = response.headers
+        assert headers["X-Content-Type-Options"] == "nosniff", url
+        assert headers["Referrer-Policy"] == "no-referrer", url
+        assert re.match(r"max-age=\d{8}", headers["Strict-Transport-Security"]), url
+        assert "Origin" in headers["Vary"], url
+        if headers.get("Content-Type", "").startswith("application/json"):
+            csp = "default-src 'none'; frame-ancestors 'none'"
+            assert headers["Content-Security-Policy"] == csp, url
+            assert headers["Cache-Control"] == "no-store", url
+        ids.append(headers["X-Request-Id"])
+    assert len(set(ids)) == len(ids)
+
+
+@each_set
+def test_only_a_project_with_secrets_gets_dev_vars(server: DevServer) -> None:
+    has_secrets = (server.project / ".dev.vars.example").exists()
+    assert (server.project / ".dev.vars").exists() == has_secrets
+    assert has_secrets == bool(locked_routes(server.features))
+
+
+# --- All features together -----------------------------------------------------
+
+
+@all_features
+def test_server_listens_on_this_machine_only(server: DevServer) -> None:
+    addresses = {
+        connection.laddr.ip
+        for process in server.processes()
+        for connection in process.net_connections(kind="inet")
+        if connection.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+# Every locked route that takes a body takes JSON.
+@all_features
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        (route["method"], route["url"])
+        for route in locked_routes(FEATURES)
+        if route["method"] in ("POST", "PUT")
+    ],
+)
+def test_locked_json_route_checks_token_then_type_then_size_then_body(
+    server: DevServer, method: str, url: str
+) -> None:
+    def status(token: str, content_type: str, body: bytes | Iterator[bytes]) -> int:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
+        return server.http.request(
+            method, url, headers=headers, content=body
+        ).status_code
+
+    large = b"{" * (64 * 1024 + 1)
+    assert status("wrong", "text/plain", large) == 401
+    assert status(server.token, "text/plain", large) == 415
+    assert status(server.token, "application/json", large) == 413
+    # Without a length, as a stream.
+    assert status(server.token, "application/json", iter([large])) == 413
+    assert status(server.token, "application/json", large[:-1]) == 400
+    assert status(server.token, "application/json", b"[]") == 400
+
+
+@all_features
+def test_change_with_a_cookie_from_another_site_is_refused(server: DevServer) -> None:
+    cookie = {"Cookie": f"auth_token={start_session(server)}"}
+    foreign = {**cookie, "Origin": "https://other.example"}
+    own = {**cookie, "Origin": server.url}
+    for route in locked_routes(FEATURES):
+        if route["method"] != "GET":
+            method, url = route["method"], route["url"]
+            response = server.http.request(method, url, headers=foreign)
+            assert response.status_code == 403, route
+            response = server.http.request(method, url, headers=own)
+            assert response.status_code != 403, route
+
+
+@all_features
+def test_session_is_started_shown_and_ended(server: DevServer) -> None:
+    created = server.http.post(
+        "/auth/sessions",
+        json={"userId": "ada", "data": {"role": "admin"}},
+        headers=server.operator,
+    )
+    assert created.status_code == 201
+    token = created.json()["token"]
+    value, *attributes = created.headers["Set-Cookie"].split("; ")
+    assert value == f"auth_token={token}"
+    assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"} <= set(attributes)
+
+    ways = [
+        {"Authorization": f"Bearer {token}"},
+        {"Cookie": f"auth_token={token}"},
+    ]
+    for headers in ways:
+        shown = server.http.get("/auth/session", headers=headers)
+        assert shown.status_code == 200
+        assert shown.json()["authenticated"] is True
+        assert shown.json()["userId"] == "ada"
+        assert shown.json()["data"] == {"role": "admin"}
+
+    assert server.http.delete("/auth/session", headers=ways[1]).status_code == 204
+    for headers in [*ways, {}]:
+        shown = server.http.get("/auth/session", headers=headers)
+        assert shown.status_code == 403
+        assert shown.json()["authenticated"] is False
+        assert server.http.delete("/auth/session", headers=headers).status_code == 403
+
+
+@all_features
+def test_session_opens_every_marked_route_but_those_for_the_api_token(
+    server: DevServer,
+) -> None:
+    token = start_session(server)
+    ways = [
+        {"Authorization": f"Bearer {token}"},
+        {"Cookie": f"auth_token={token}"},
+    ]
+    for headers in ways:
+        for route in locked_routes(FEATURES):
+            response = server.http.request(
+                route["method"], route["url"], headers=headers
+            )
+            is_shut = API_TOKEN_ONLY in route["summary"]
+            assert (response.status_code == 401) == is_shut, route
+
+    server.http.delete("/auth/session", headers=ways[0])
+    for route in locked_routes(FEATURES):
+        response = server.http.request(route["method"], route["url"], headers=ways[0])
+        assert response.status_code == 401, route
+
+
+@all_features
+def test_token_of_a_session_is_nowhere_in_the_local_state(server: DevServer) -> None:
+    token = start_session(server)
+    server.http.get("/auth/session", headers={"Authorization": f"Bearer {token}"})
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    state = server.project / ".wrangler" / "state"
+    contents = [path.read_bytes() for path in state.rglob("*") if path.is_file()]
+    assert any(digest.encode() in content for content in contents)
+    assert not any(token.encode() in content for content in contents)
+
+
+# --- WebSockets ----------------------------------------------------------------
+
+
+@all_features
+def test_sender_gets_a_confirmation_and_the_room_gets_the_message(
+    server: DevServer,
+) -> None:
+    with (
+        join(server, "lobby") as ada,
+        join(server, "lobby") as bob,
+        join(server, "attic") as eve,
+    ):
+        ada.send("hi")
+        assert ada.recv(5) == "[Durable Object] message: hi, connections: 2"
+        assert bob.recv(5) == "hi"
+        # The first that the other room hears is its own.
+        eve.send("hello")
+        assert eve.recv(5) == "[Durable Object] message: hello, connections: 1"
+
+
+@all_features
+def test_many_messages_arrive_in_order_and_none_is_lost(server: DevServer) -> None:
+    texts = [f"message {number}" for number in range(200)]
+    with join(server, "order") as ada, join(server, "order") as bob:
+        for text in texts:
+            ada.send(text)
+        assert [bob.recv(5) for _ in texts] == texts
+        confirmed = [ada.recv(5) for _ in texts]
+    assert confirmed == [
+        f"[Durable Object] message: {text}, connections: 2" for text in texts
+    ]
+
+
+@all_features
+def test_ping_is_answered_and_does_not_reach_the_room(server: DevServer) -> None:
+    with join(server, "ping") as ada, join(server, "ping") as bob:
+        ada.send("ping")
+        assert ada.recv(5) == "pong"
+        ada.send("hi")
+        assert bob.recv(5) == "hi"
+
+
+@all_features
+def test_upgrade_has_a_request_id(server: DevServer) -> None:
+    with join(server, "lobby") as ada:
+        assert ada.response.status_code == 101
+        assert re.fullmatch(r"[\w-]{36}", ada.response.headers["X-Request-Id"])
+
+
+@all_features
+def test_request_to_a_room_is_checked_for_room_then_upgrade_then_origin(
+    server: DevServer,
+) -> None:
+    foreign = {"Origin": "https://other.example"}
+    assert server.http.get("/ws/a.b", headers=foreign).status_code == 400
+    plain = server.http.get("/ws/lobby", headers=foreign)
+    assert plain.status_code == 426
+    for room, status in (("a.b", 400), ("lobby", 403)):
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            join(server, room, origin=foreign["Origin"]),
+        ):
+            pass
+        assert refused.value.response.status_code == status
+
+
+@all_features
+def test_own_page_may_connect(server: DevServer) -> None:
+    with join(server, "lobby", origin=server.url) as ada:
+        ada.send("ping")
+        assert ada.recv(5) == "pong"
+
+
+@all_features
+def test_closing_client_gets_its_code_back_and_leaves_the_room(
+    server: DevServer,
+) -> None:
+    with join(server, "close") as ada:
+        with join(server, "close") as bob:
+            bob.close(4001, "bye")
+        assert bob.protocol.close_rcvd is not None
+        assert bob.protocol.close_rcvd.code == 4001
+        ada.send("alone?")
+        assert ada.recv(5) == "[Durable Object] message: alone?, connections: 1"
+
+
+@all_features
+@pytest.mark.parametrize(("message", "code"), [("x" * 65_537, 1009), (b"binary", 1003)])
+def test_client_that_sends_too_much_or_no_text_is_closed(
+    server: DevServer, message: str | bytes, code: int
+) -> None:
+    with join(server, "limits") as ada, join(server, "limits") as bob:
+        ada.send("x" * 65_536)
+        assert bob.recv(5) == "x" * 65_536
+        ada.recv(5)
+        ada.send(message)
+        with pytest.raises(ConnectionClosed) as closed:
+            ada.recv(5)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == code
+        # The first that the room hears afterwards is somebody else's.
+        bob.send("hi")
+        assert bob.recv(5) == "[Durable Object] message: hi, connections: 1"
+
+
+# --- Reminders -----------------------------------------------------------------
+
+
+@all_features
+def test_reminder_fires_again_and_again_by_itself(server: DevServer) -> None:
+    reminder = {"everySeconds": 1}
+    server.http.put("/reminders/ada", json=reminder, headers=server.operator)
+    wait_until_fired(server, "ada", 2)
+    server.http.delete("/reminders/ada", headers=server.operator)
+    assert server.http.get("/reminders/ada").status_code == 404
+
+
+def test_reminder_and_token_survive_a_restart(new_project: Project) -> None:
+    project = new_project(["alarms"])
+    with serve(project) as first:
+        token = first.token
+        reminder = {"everySeconds": 1}
+        first.http.put("/reminders/ada", json=reminder, headers=first.operator)
+        before = wait_until_fired(first, "ada", 1)
+        first.stop()
+    with serve(project) as second:
+        after = second.http.get("/reminders/ada").json()
+        assert after["everySeconds"] == 1
+        assert after["fired"] >= before
+        assert wait_until_fired(second, "ada", after["fired"] + 1) > before
+        assert second.token == token
+
+
+# --- Start and stop ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_the_server_with_status_0_and_leaves_no_process(
+    new_project: Project, number: signal.Signals
+) -> None:
+    with serve(new_project(FEATURES)) as server:
+        processes = server.processes()
+        assert len(processes) > 1
+        assert server.stop(number) == 0
+        assert left_over(processes) == []
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass
+
+
+def test_nothing_is_left_when_only_the_package_manager_is_stopped(
+    new_project: Project,
+) -> None:
+    with serve(new_project([]), [NPM, "run", "dev", "--"]) as server:
+        processes = server.processes()
+        assert len(processes) > 2
+        # npm dies of the signal; its status is its own.
+        server.stop(signal.SIGTERM)
+        assert left_over(processes) == []
+
+
+def test_ctrl_c_in_a_terminal_leaves_no_process(new_project: Project) -> None:
+    with serve(new_project([]), [NPM, "run", "dev", "--"]) as server:
+        processes = server.processes()
+        # A terminal signals everybody in front of it.
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert left_over(processes) == []
+
+
+def test_server_that_is_stopped_while_it_starts_leaves_no_process(
+    new_project: Project,
+) -> None:
+    with start(new_project([])) as server:
+        # Until Wrangler has started a program of its own.
+        while len(processes := server.processes()) < 3:
+            assert server.process.poll() is None
+            time.sleep(0.02)
+        assert server.stop() == 0
+        assert left_over(processes) == []
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass
+
+
+def test_taken_port_ends_the_script_with_an_error_that_names_it(
+    new_project: Project,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = subprocess.run(
+            [NODE, "scripts/dev.mjs", "--port", str(port)],
+            cwd=new_project([]),
+            env=node_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert result.returncode != 0
+    assert str(port) in result.stderr
+
+
+def test_server_asks_the_network_for_nothing(
+    new_project: Project, tmp_path: Path
+) -> None:
+    # The environment of somebody who has never heard of these settings.
+    environment = {
+        name: value
+        for name, value in node_environment().items()
+        if not name.upper().endswith("_PROXY")
+        and not name.startswith(("CLOUDFLARE_", "WRANGLER_"))
+    }
+    # Wrangler remembers there for an hour what it learned.
+    environment |= {"TMPDIR": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        environment |= {"HTTP_PROXY": url, "HTTPS_PROXY": url}
+        with serve(new_project(FEATURES), environment=environment) as server:
+            server.http.get("/")
+            server.stop()
+        with pytest.raises(BlockingIOError):
+            pytest.fail(proxy.accept()[0].recv(1000).decode())
+
+
+# --- .dev.vars -----------------------------------------------------------------
+# `--help` goes on to Wrangler, which then serves nothing.
+
+
+def test_first_run_writes_a_random_token_that_only_the_user_can_read(
+    new_project: Project,
+) -> None:
+    secrets = []
+    for project in (new_project(["alarms"]), new_project(["alarms"])):
+        node(project, project / "scripts/dev.mjs", "--help")
+        path = project / ".dev.vars"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        secrets.append(re.findall(r"^API_TOKEN=([\w-]{43})$", path.read_text(), re.M))
+    assert [len(found) for found in secrets] == [1, 1]
+    assert secrets[0] != secrets[1]
+
+
+def test_dev_vars_with_a_token_stays_as_it_is(new_project: Project) -> None:
+    project = new_project(["alarms"])
+    contents = '# Mine\nAPI_TOKEN="mine"\nOTHER="a=b"\n\n'
+    (project / ".dev.vars").write_text(contents)
+    node(project, project / "scripts/dev.mjs", "--help")
+    assert (project / ".dev.vars").read_text() == contents
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "# Mine\nOTHER='a=b'",
+        "API_TOKEN=\n\nOTHER=1\n",
+        "OTHER=1\n# API_TOKEN=old\nAPI_TOKEN=  ",
+        'API_TOKEN=""\nOTHER=1\n',
+    ],
+)
+def test_dev_vars_without_a_token_gets_one_and_keeps_its_lines(
+    new_project: Project, contents: str
+) -> None:
+    project = new_project(["alarms"])
+    (project / ".dev.vars").write_text(contents)
+    node(project, project / "scripts/dev.mjs", "--help")
+    lines = [line for line in (project / ".dev.vars").read_text().splitlines() if line]
+    kept = [line for line in contents.splitlines() if line]
+    kept = [line for line in kept if not line.startswith("API_TOKEN=")]
+    assert lines[:-1] == kept
+    assert re.fullmatch(r"API_TOKEN=[\w-]{43}", lines[-1])

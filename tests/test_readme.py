@@ -1,0 +1,224 @@
+"""The README of generated projects: each of its commands, run as it stands there."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import (
+    CATALOG,
+    FEATURE_SETS,
+    FEATURES,
+    link_toolchain,
+    node_environment,
+    set_id,
+)
+from dev_server import DevServer, serve
+from workbench import ROOT
+
+Project = Callable[..., Path]
+
+SETS = {set_id(features): features for features in FEATURE_SETS}
+#: The words of each package manager.
+PACKAGE_MANAGERS = {
+    "npm": {"npm", "npx"},
+    "pnpm": {"pnpm"},
+    "yarn": {"yarn"},
+    "bun": {"bun", "bunx"},
+}
+#: What differs from run to run, and the word that stands for it.
+VOLATILE = {
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z": "TIME",
+    r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "UUID",
+    r"(?<![\w-])[\w-]{43}(?![\w-])": "TOKEN",
+}
+SECTION_OR_BLOCK = re.compile(
+    r"^## (?P<section>.+)$|^```(?P<kind>.*)\n(?P<code>(?s:.*?))^```$", re.MULTILINE
+)
+#: `$(…)`, with parentheses in it as long as they come in pairs.
+SUBSTITUTION = re.compile(r"\$\([^()]*(\([^()]*\)[^()]*)*\)")
+END = "-- end of a block --"
+
+
+@dataclass
+class Block:
+    """A fenced block.
+
+    Attributes:
+        section: The heading of the second level above it.
+        kind: The word behind the fence.
+        code: What stands in it.
+        answer: The block that directly follows, if that shows a response.
+    """
+
+    section: str
+    kind: str
+    code: str
+    answer: "Block | None" = None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the tests run it: all that talks to the Worker."""
+        starts = ("curl", "node", "source .dev.vars")
+        talks = self.code.startswith(starts) and self.answer is not None
+        return self.kind == "sh" and (talks or "curl" in self.code)
+
+
+def blocks_of(readme: str) -> list[Block]:
+    """Return the fenced blocks of a README, in their order."""
+    blocks: list[Block] = []
+    section, end = "", 0
+    for match in SECTION_OR_BLOCK.finditer(readme):
+        if match["section"]:
+            section = match["section"]
+            continue
+        block = Block(section, match["kind"], match["code"])
+        is_next = not readme[end : match.start()].strip()
+        if blocks and is_next and block.kind in ("http", "text"):
+            blocks[-1].answer = block
+        blocks.append(block)
+        end = match.end()
+    return blocks
+
+
+def steady(text: str) -> str:
+    """Return a text with its volatile values replaced by fixed words."""
+    for pattern, word in VOLATILE.items():
+        text = re.sub(pattern, word, text)
+    return text.strip()
+
+
+def parse_response(text: str) -> tuple[int, list[str], object]:
+    """Split what `curl -i` prints.
+
+    Args:
+        text: The response; `steady`.
+
+    Returns:
+        The status, the header lines with their names in lower case, and the
+        body: parsed if it is JSON, else the text.
+
+    Raises:
+        AssertionError: When it is no HTTP response.
+    """
+    head, _, body = text.partition("\n\n")
+    first, *lines = head.split("\n")
+    assert re.match(r"HTTP/1\.1 \d{3}", first), text
+    headers = [re.sub(r"^[\w-]+", lambda name: name[0].lower(), line) for line in lines]
+    try:
+        return int(first.split()[1]), headers, json.loads(body)
+    except json.JSONDecodeError:
+        return int(first.split()[1]), headers, body
+
+
+def readme_of(directory: Path) -> str:
+    """Return the README of a project."""
+    return (directory / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def server(
+    request: pytest.FixtureRequest, render: Callable[..., Path]
+) -> Iterator[DevServer]:
+    """A server of the set of features that the parameter names."""
+    name = f"test-{request.param}"
+    project = link_toolchain(render(SETS[request.param], project_name=name))
+    with serve(project) as server:
+        yield server
+
+
+@pytest.mark.parametrize("server", SETS, indirect=True)
+def test_every_command_answers_what_the_readme_shows(server: DevServer) -> None:
+    blocks = [block for block in blocks_of(readme_of(server.project)) if block.is_run]
+    with_curl = {block.section for block in blocks if "curl" in block.code}
+    assert {"Base", *server.features} <= with_curl
+
+    script = "".join(f"{block.code}\necho '{END}'\n" for block in blocks)
+    result = subprocess.run(
+        ["bash", "-c", script.replace("localhost:8787", f"127.0.0.1:{server.port}")],
+        cwd=server.project,
+        env=node_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    *outputs, rest = result.stdout.split(f"{END}\n")
+    assert rest == "", result.stderr
+
+    for block, output in zip(blocks, outputs, strict=True):
+        shown = steady(block.answer.code) if block.answer else ""
+        got = steady(output)
+        if block.answer is None or block.answer.kind == "text":
+            assert got == shown, block.code
+            continue
+        status, headers, body = parse_response(got)
+        shown_status, shown_headers, shown_body = parse_response(shown)
+        assert (status, body) == (shown_status, shown_body), block.code
+        assert set(shown_headers) <= set(headers), block.code
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_curl_command_is_followed_by_its_response(
+    project: Project, name: str
+) -> None:
+    for block in blocks_of(readme_of(project(SETS[name]))):
+        if "curl" in SUBSTITUTION.sub("", block.code):
+            assert block.kind == "sh", block.code
+            assert block.answer is not None, block.code
+
+
+def test_every_route_has_a_curl_command(project: Project) -> None:
+    blocks = blocks_of(readme_of(project(FEATURES)))
+    commands = [
+        command
+        for block in blocks
+        if block.is_run and block.answer
+        for command in re.findall(r"\bcurl(?:\\\n|.)*", block.code)
+    ]
+    requests = set()
+    for command in commands:
+        method = re.search(r" (?:-X|--request) (\w+)", command)
+        path = re.search(r"http://localhost:8787(/[^\s'\"?]*)", command)
+        assert path is not None, command
+        requests.add(f"{method[1] if method else 'GET'} {path[1]}")
+
+    base = [yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")]
+    for route in (route for part in base + CATALOG for route in part.get("routes", [])):
+        path = re.sub(r":\w+(\{[^/]*\})?|<\w+>|\*", ".+", route["path"])
+        pattern = re.compile(f"{route['method']} {path}")
+        assert any(pattern.fullmatch(request) for request in requests), route
+
+
+@pytest.mark.parametrize("package_manager", PACKAGE_MANAGERS)
+def test_commands_are_those_of_the_package_manager(
+    project: Project, package_manager: str
+) -> None:
+    directory = project(FEATURES, package_manager=package_manager)
+    readme = readme_of(directory)
+    package = json.loads((directory / "package.json").read_text())
+
+    shell = [block.code for block in blocks_of(readme) if block.kind == "sh"]
+    inline = re.findall(r"`([^`\n]+)`", SECTION_OR_BLOCK.sub("", readme))
+    code = "\n".join(shell + inline)
+    names = "|".join(word for words in PACKAGE_MANAGERS.values() for word in words)
+    said = set(re.findall(rf"(?<![\w./-])(?:{names})(?= )", code))
+    scripts = set(re.findall(rf"{package_manager} run (\S+)", code))
+
+    assert said <= PACKAGE_MANAGERS[package_manager]
+    assert package_manager in said
+    assert {"dev", "test", "deploy"} <= scripts <= set(package["scripts"])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_nothing_of_the_template_is_left_unresolved(
+    project: Project, name: str
+) -> None:
+    readme = readme_of(project(SETS[name]))
+    for leftover in ("{project_name}", "{{", "{%", "{#", "//%", "jinja"):
+        assert leftover not in readme
