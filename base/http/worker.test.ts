@@ -54,37 +54,48 @@ describe("errors", () => {
 		});
 	});
 
-	it("logs an unexpected error as one line and keeps it to itself", async () => {
-		const log = vi.spyOn(console, "error").mockImplementation(() => {});
-		const stringify = vi.spyOn(JSON, "stringify");
-		stringify.mockImplementationOnce(() => {
-			throw new Error("the secret cause");
-		});
-		const response = await request("/health");
-		stringify.mockRestore();
-		const body = await response.text();
-		expect(response.status).toBe(500);
-		expect(JSON.parse(body)).toEqual({
-			error: {
-				code: "internal_error",
-				message: expect.any(String),
+	const thrown = [new Error("the secret cause"), "the secret cause"];
+
+	it.each(thrown)(
+		"logs %s as one line and keeps it to itself",
+		async (cause) => {
+			const log = vi.spyOn(console, "error").mockImplementation(() => {});
+			const stringify = vi.spyOn(JSON, "stringify");
+			stringify.mockImplementationOnce(() => {
+				throw cause;
+			});
+			const response = await request("/health");
+			stringify.mockRestore();
+			const body = await response.text();
+			expect(response.status).toBe(500);
+			expect(JSON.parse(body)).toEqual({
+				error: {
+					code: "internal_error",
+					message: expect.any(String),
+					requestId: response.headers.get("X-Request-Id"),
+				},
+			});
+			expect(body).not.toContain("secret cause");
+			expect(log).toHaveBeenCalledTimes(1);
+			expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
+				level: "error",
 				requestId: response.headers.get("X-Request-Id"),
-			},
-		});
-		expect(body).not.toContain("secret cause");
-		expect(log).toHaveBeenCalledTimes(1);
-		expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
-			level: "error",
-			requestId: response.headers.get("X-Request-Id"),
-			method: "GET",
-			path: "/health",
-			stack: expect.stringContaining("the secret cause"),
-		});
-		log.mockRestore();
-	});
+				method: "GET",
+				path: "/health",
+				stack: expect.stringContaining("the secret cause"),
+			});
+			log.mockRestore();
+		},
+	);
 });
 
 describe("headers", () => {
+	it("carry an id that the client cannot choose", async () => {
+		const headers = { "X-Request-Id": "chosen-by-the-client" };
+		const response = await request("/health", { headers });
+		expect(response.headers.get("X-Request-Id")).toMatch(/^[\w-]{36}$/);
+	});
+
 	const paths = ["/health", "/no/such/path"];
 
 	it.each(paths)("are the safe ones on %s", async (path) => {

@@ -78,7 +78,16 @@ const corsForAllowed = cors({
 });
 
 app.use(
-	requestId(),
+	// No header: an id that clients could choose would not tell requests apart.
+	requestId({ headerName: "" }),
+	async (c, next) => {
+		await next();
+		c.header("X-Request-Id", c.var.requestId);
+		// Nothing is kept by a cache unless its route says so.
+		if (!c.res.headers.has("Cache-Control")) {
+			c.header("Cache-Control", "no-store");
+		}
+	},
 	// A route that sets one of these headers itself keeps its own value.
 	secureHeaders({
 		overwrite: false,
@@ -102,15 +111,6 @@ app.use(
 			await next();
 		}
 		c.header("Vary", "Origin", { append: true });
-	},
-	async (c, next) => {
-		await next();
-		// Again, since a response that the route did not make here lacks it.
-		c.header("X-Request-Id", c.var.requestId);
-		// Nothing is kept by a cache unless its route says so.
-		if (!c.res.headers.has("Cache-Control")) {
-			c.header("Cache-Control", "no-store");
-		}
 	},
 	methodNotAllowed({
 		app,
@@ -149,6 +149,14 @@ app.use(
 			);
 		}
 		await next();
+	},
+	// Hono hands only errors to `onError`, but anything can be thrown.
+	async (_, next) => {
+		try {
+			await next();
+		} catch (thrown) {
+			throw thrown instanceof Error ? thrown : new Error(String(thrown));
+		}
 	},
 );
 

@@ -12,7 +12,7 @@ const limitJsonBody = bodyLimit({
 		throw new ApiError(
 			413,
 			"body_too_large",
-			`JSON bodies may have ${JSON_BODY_BYTES} bytes.`,
+			`JSON bodies may have at most ${JSON_BODY_BYTES} bytes.`,
 		);
 	},
 });

@@ -5,6 +5,7 @@ import { afterEach, expect, it, vi } from "vitest";
 const SITE = "https://example.com";
 
 afterEach(async () => {
+	env.ALLOWED_ORIGINS = "";
 	await reset();
 });
 
@@ -118,10 +119,19 @@ it("takes 65,536 bytes of text and closes with 1009 above", async () => {
 	expect(bob.received).toHaveLength(1);
 });
 
-it("closes with 1003 on binary data", async () => {
+it("closes with 1003 on binary data and hears nothing more", async () => {
 	const ada = await join("lobby");
+	const bob = await join("lobby");
 	ada.socket.send(new Uint8Array([1, 2, 3]));
+	ada.socket.send("too late");
 	expect((await ada.closed).code).toBe(1003);
+	bob.socket.send("hi");
+	await vi.waitFor(() =>
+		expect(bob.received).toEqual([
+			"[Durable Object] message: hi, connections: 1",
+		]),
+	);
+	expect(ada.received).toEqual([]);
 });
 
 it("upgrades for this site and for allowed origins only", async () => {
@@ -134,7 +144,6 @@ it("upgrades for this site and for allowed origins only", async () => {
 
 	env.ALLOWED_ORIGINS = "https://other.example";
 	const allowed = await upgrade("lobby", { Origin: "https://other.example" });
-	env.ALLOWED_ORIGINS = "";
 	expect(allowed.status).toBe(101);
 	allowed.webSocket?.accept();
 });

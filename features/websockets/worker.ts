@@ -56,6 +56,10 @@ export class ChatRoom extends DurableObject<Env> {
 		sender: WebSocket,
 		message: string | ArrayBuffer,
 	): void {
+		// What a client sent before it learned that it was closed.
+		if (sender.readyState !== WebSocket.OPEN) {
+			return;
+		}
 		if (typeof message !== "string") {
 			sender.close(1003, "Only text messages");
 			return;
