@@ -57,6 +57,12 @@ FEATURES = {
         guarded=True,
         names=("AUTH_TOKENS", "kv_namespaces", "/auth", "session"),
     ),
+    "analytics": Feature(
+        bindings=("USER_EVENTS",),
+        packages=("zod",),
+        routes=("POST /events",),
+        names=("USER_EVENTS", "analytics_engine_datasets", "/events", "dataset"),
+    ),
 }
 
 BASE_ROUTES = ("GET /", "GET /health")

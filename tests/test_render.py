@@ -55,13 +55,11 @@ def test_a_project_holds_what_its_features_need(
     project = render(features)
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {"bindings": []})["bindings"]
-    namespaces = wrangler.get("kv_namespaces", [])
+    others = re.findall(r'"binding": "(\w+)"', json.dumps(wrangler))
 
     assert set(texts(project)) == oracle.files(features)
     assert {b["name"]: b["class_name"] for b in objects} == oracle.classes(features)
-    assert {b["name"] for b in objects} | {
-        b["binding"] for b in namespaces
-    } == oracle.bindings(features)
+    assert {b["name"] for b in objects} | set(others) == oracle.bindings(features)
     assert set(package(project)["dependencies"]) == oracle.packages(features)
     assert set(package(project)["devDependencies"]) == oracle.TOOLS
     required = wrangler.get("secrets", {"required": []})["required"]

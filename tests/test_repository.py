@@ -64,6 +64,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "websockets": 10,
         "alarms": 20,
         "auth": 30,
+        "analytics": 70,
     }
 
 
