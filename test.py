@@ -35,7 +35,8 @@ def main() -> None:
         if status != 0:
             sys.exit(status)
     # In place of this process, so that Ctrl-C reaches the tests and no other.
-    pytest = [workbench.PYTHON, "-m", "pytest", *sys.argv[1:]]
+    parallel = ["-n", "logical", "--dist", "loadfile"]
+    pytest = [workbench.PYTHON, "-m", "pytest", *parallel, *sys.argv[1:]]
     sys.stdout.flush()
     os.execve(workbench.PYTHON, pytest, environment)
 
