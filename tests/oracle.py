@@ -13,6 +13,7 @@ class Feature:
     Attributes:
         bindings: The names of its bindings.
         classes: Its Durable Object classes, by binding.
+        workflows: Its Workflow classes, by binding.
         packages: The npm packages that its code needs beside Hono.
         routes: Its routes; those that only the operator may use with a lock.
         guarded: Whether any of its routes needs the API token.
@@ -23,6 +24,7 @@ class Feature:
     routes: tuple[str, ...]
     names: tuple[str, ...]
     classes: dict[str, str] = field(default_factory=dict)
+    workflows: dict[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     guarded: bool = False
 
@@ -56,6 +58,18 @@ FEATURES = {
         ),
         guarded=True,
         names=("AUTH_TOKENS", "kv_namespaces", "/auth", "session"),
+    ),
+    "workflows": Feature(
+        bindings=("MY_WORKFLOW",),
+        workflows={"MY_WORKFLOW": "MyWorkflow"},
+        packages=("zod",),
+        routes=(
+            "POST /workflows 🔒",
+            "GET /workflows/:id 🔒",
+            "POST /workflows/:id/approval 🔒",
+        ),
+        guarded=True,
+        names=("MY_WORKFLOW", "MyWorkflow", "/workflows", "waitForEvent"),
     ),
     "analytics": Feature(
         bindings=("USER_EVENTS",),
@@ -103,6 +117,12 @@ def bindings(chosen: list[str]) -> set[str]:
 def classes(chosen: list[str]) -> dict[str, str]:
     """Return the Durable Object classes of a project, by binding."""
     pairs = (FEATURES[feature].classes.items() for feature in chosen)
+    return dict(pair for items in pairs for pair in items)
+
+
+def workflows(chosen: list[str]) -> dict[str, str]:
+    """Return the Workflow classes of a project, by binding."""
+    pairs = (FEATURES[feature].workflows.items() for feature in chosen)
     return dict(pair for items in pairs for pair in items)
 
 

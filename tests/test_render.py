@@ -55,10 +55,14 @@ def test_a_project_holds_what_its_features_need(
     project = render(features)
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {"bindings": []})["bindings"]
+    workflows = wrangler.get("workflows", [])
     others = re.findall(r'"binding": "(\w+)"', json.dumps(wrangler))
 
     assert set(texts(project)) == oracle.files(features)
     assert {b["name"]: b["class_name"] for b in objects} == oracle.classes(features)
+    assert {w["binding"]: w["class_name"] for w in workflows} == oracle.workflows(
+        features
+    )
     assert {b["name"] for b in objects} | set(others) == oracle.bindings(features)
     assert set(package(project)["dependencies"]) == oracle.packages(features)
     assert set(package(project)["devDependencies"]) == oracle.TOOLS
@@ -188,11 +192,21 @@ def test_only_classes_that_the_runtime_instantiates_are_exported(
     render: Render,
 ) -> None:
     code = (render(FEATURES) / "src/index.ts").read_text()
-    exports = re.findall(r"^export (?!default)(.*)", code, re.MULTILINE)
-    classes = oracle.classes(FEATURES).values()
+    exports = re.findall(r"^export (?!default)([^<\n]*)", code, re.MULTILINE)
+    expected = {
+        "DurableObject": oracle.classes(FEATURES),
+        "WorkflowEntrypoint": oracle.workflows(FEATURES),
+    }
     assert sorted(exports) == sorted(
-        f"class {name} extends DurableObject<Env> {{" for name in classes
+        f"class {name} extends {base}"
+        for base, classes in expected.items()
+        for name in classes.values()
     )
+
+
+def test_a_workflow_is_named_after_the_project(render: Render) -> None:
+    wrangler = config(render(["workflows"], project_name="my-app"))
+    assert [w["name"] for w in wrangler["workflows"]] == ["my-app-workflow"]
 
 
 @pytest.mark.parametrize("manager", ["npm", "pnpm", "yarn", "bun"])

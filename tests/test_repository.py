@@ -64,6 +64,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "websockets": 10,
         "alarms": 20,
         "auth": 30,
+        "workflows": 60,
         "analytics": 70,
     }
 
@@ -107,7 +108,10 @@ def test_no_two_parts_declare_one_name() -> None:
 )
 def test_the_names_of_a_feature_start_with_its_own(part: Path) -> None:
     feature = part.name.replace("-", "").lower()
-    classes = {entry["class"] for entry in description(part).get("durable_objects", [])}
+    known = description(part)
+    classes = {entry["class"] for entry in known.get("durable_objects", [])}
+    workflows = known.get("wrangler", {}).get("workflows", [])
+    classes |= {entry["class_name"] for entry in workflows}
     foreign = [
         declared
         for declared in top_level_names(part)
