@@ -17,6 +17,8 @@ class Feature:
         packages: The npm packages that its code needs beside Hono.
         routes: Its routes; those that only the operator may use with a lock.
         guarded: Whether any of its routes needs the API token.
+        secrets: The names of its secrets beside the API token.
+        variables: Its vars, with their default values.
         names: Words that stand in a project only when the feature is chosen.
     """
 
@@ -27,6 +29,8 @@ class Feature:
     workflows: dict[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     guarded: bool = False
+    secrets: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 FEATURES = {
@@ -58,6 +62,22 @@ FEATURES = {
         ),
         guarded=True,
         names=("AUTH_TOKENS", "kv_namespaces", "/auth", "session"),
+    ),
+    "queues": Feature(
+        bindings=("REQUEST_QUEUE",),
+        packages=("zod",),
+        routes=("POST /requests 🔒",),
+        guarded=True,
+        secrets=("UPSTREAM_API_KEY",),
+        variables={"UPSTREAM_API_URL": ""},
+        names=(
+            "REQUEST_QUEUE",
+            "UPSTREAM_API_KEY",
+            "UPSTREAM_API_URL",
+            "/requests",
+            "queues",
+            "upstream",
+        ),
     ),
     "workflows": Feature(
         bindings=("MY_WORKFLOW",),
@@ -137,7 +157,14 @@ def packages(chosen: list[str]) -> set[str]:
 def secrets(chosen: list[str]) -> list[str]:
     """Return the secrets that a project requires."""
     guarded = any(FEATURES[feature].guarded for feature in chosen)
-    return ["API_TOKEN"] if guarded else []
+    own = [name for feature in chosen for name in FEATURES[feature].secrets]
+    return (["API_TOKEN"] if guarded else []) + own
+
+
+def variables(chosen: list[str]) -> dict[str, str]:
+    """Return the vars of a project."""
+    pairs = (FEATURES[feature].variables.items() for feature in chosen)
+    return {"ALLOWED_ORIGINS": "", **dict(pair for items in pairs for pair in items)}
 
 
 def routes(chosen: list[str]) -> set[str]:

@@ -64,9 +64,16 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "websockets": 10,
         "alarms": 20,
         "auth": 30,
+        "queues": 40,
         "workflows": 60,
         "analytics": 70,
     }
+
+
+def test_no_two_features_have_one_handler() -> None:
+    # The default export has each once: of two, one would go unnoticed.
+    handlers = Counter(h for feature in CATALOG for h in feature.get("handlers", {}))
+    assert [handler for handler, count in handlers.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("part", PARTS + PROBES, ids=name)

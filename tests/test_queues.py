@@ -1,0 +1,304 @@
+"""Queues in `wrangler dev`: nothing is lost on the way to an upstream that fails."""
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import json5
+import pytest
+
+from conftest import link_toolchain
+from dev_server import DevServer, free_ports, serve
+
+Render = Callable[..., Path]
+
+KEY = "the-key-of-the-upstream"
+RETRIES = 5
+
+#: What the upstream does instead of answering with a status.
+DROP, HANG = "drop", "hang"
+
+
+@dataclass
+class Post:
+    """One POST to the upstream.
+
+    Attributes:
+        headers: Its headers, by lower-case name.
+        text: Its body.
+        time: When it came, in seconds.
+        answer: The status it got, `DROP` or `HANG`.
+    """
+
+    headers: dict[str, str]
+    text: str
+    time: float = field(default_factory=time.monotonic)
+    answer: int | str = 200
+
+    @property
+    def batch(self) -> dict:
+        """The body."""
+        return json.loads(self.text)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the requests in it."""
+        return [request["requestId"] for request in self.batch["requests"]]
+
+
+@dataclass
+class Upstream:
+    """A stand-in for the upstream API.
+
+    Attributes:
+        answer: Chooses what a post gets: a status, `DROP` or `HANG`.
+        posts: What came, in order.
+        others: The methods of requests that were no POST.
+    """
+
+    answer: Callable[[Post], int | str] = lambda post: 200
+    posts: list[Post] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def taken(self) -> list[str]:
+        """The ids of the requests that were answered with 200."""
+        return [i for post in self.posts if post.answer == 200 for i in post.ids]
+
+    @contextmanager
+    def listen(self, port: int) -> Iterator[None]:
+        """Listen on a port of 127.0.0.1 until the block ends."""
+        over = threading.Event()
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                headers = {key.lower(): value for key, value in self.headers.items()}
+                post = Post(headers, self.rfile.read(length).decode())
+                post.answer = upstream.answer(post)
+                upstream.posts.append(post)
+                if post.answer == HANG:
+                    over.wait()
+                elif post.answer != DROP:
+                    self.respond(post.answer)
+
+            def do_GET(self) -> None:
+                upstream.others.append(self.command)
+                self.respond(200)
+
+            def respond(self, status: int) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def wait_until(
+    condition: Callable[[], bool], seconds: float, server: DevServer
+) -> None:
+    """Wait for a condition.
+
+    Raises:
+        AssertionError: With the output of the server, when time is up.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.1)
+
+
+def edit(path: Path, changes: dict[str, str]) -> None:
+    """Replace what occurs once in a file."""
+    text = path.read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+@pytest.fixture
+def prepare(render: Render) -> Callable[[int], Path]:
+    """Return a function that makes a project whose upstream is at a port.
+
+    Its retries come after one second.
+    """
+
+    def prepare(port: int) -> Path:
+        project = link_toolchain(render(["queues"]))
+        edit(
+            project / "wrangler.jsonc",
+            {
+                '"retry_delay": 300': '"retry_delay": 1',
+                '"UPSTREAM_API_URL": ""': f'"UPSTREAM_API_URL": "http://127.0.0.1:{port}/in"',
+            },
+        )
+        (project / ".dev.vars").write_text(f"UPSTREAM_API_KEY={KEY}\n")
+        return project
+
+    return prepare
+
+
+def post(server: DevServer, bodies: list[object]) -> list[str]:
+    """Post requests and return their ids."""
+    headers = {**server.operator, "Cookie": "auth_token=a-cookie", "User-Agent": "test"}
+    responses = [
+        server.http.post("/requests", json=body, headers=headers) for body in bodies
+    ]
+    assert {response.status_code for response in responses} == {202}
+    return [response.json()["requestId"] for response in responses]
+
+
+def dead_letters(server: DevServer, queue: str) -> int:
+    """Count the messages that moved to a dead-letter queue, by the log."""
+    return server.log.read_text().count(f'dead letter queue "my-worker-{queue}"')
+
+
+def test_the_config_loses_nothing(render: Render) -> None:
+    project = render(["queues"], project_name="shop")
+    queues = json5.loads((project / "wrangler.jsonc").read_text())["queues"]
+    assert queues == {
+        "producers": [{"binding": "REQUEST_QUEUE", "queue": "shop-requests"}],
+        "consumers": [
+            {
+                "queue": "shop-requests",
+                "max_batch_size": 10,
+                "max_batch_timeout": 5,
+                "max_retries": RETRIES,
+                "retry_delay": 300,
+                "dead_letter_queue": "shop-requests-dlq",
+            }
+        ],
+    }
+
+
+def test_messages_arrive_as_one_batch_without_credentials(
+    prepare: Callable[[int], Path],
+) -> None:
+    (port,), upstream = free_ports(1), Upstream()
+    project = prepare(port)
+
+    with upstream.listen(port), serve(project) as server:
+        ids = post(server, [{"number": number} for number in range(3)])
+        wait_until(lambda: upstream.posts != [], 10, server)
+        time.sleep(2)
+        token = server.token
+
+    (only,) = upstream.posts
+    assert only.headers["content-type"] == "application/json"
+    assert only.headers["authorization"] == f"Bearer {KEY}"
+    assert "cookie" not in only.headers
+    assert set(only.batch) == {"timestamp", "batchSize", "requests"}
+    assert only.batch["batchSize"] == 3
+    requests = only.batch["requests"]
+    assert requests == [
+        {
+            "requestId": request_id,
+            "timestamp": requests[number]["timestamp"],
+            "method": "POST",
+            "path": "/requests",
+            "headers": {"content-type": "application/json", "user-agent": "test"},
+            "body": {"number": number},
+        }
+        for number, request_id in enumerate(ids)
+    ]
+    assert token not in only.text
+    assert "a-cookie" not in only.text
+
+
+def test_no_message_is_lost_when_the_upstream_fails_in_every_way(
+    prepare: Callable[[int], Path],
+) -> None:
+    (port,) = free_ports(1)
+    faults = iter([500, 429, DROP, HANG, 302, 401, 503])
+    upstream = Upstream(answer=lambda post: next(faults, 200))
+
+    with serve(prepare(port)) as server:
+        refused = post(server, [{"number": number} for number in range(20)])
+        log = server.log
+        wait_until(lambda: "Batch not delivered" in log.read_text(), 10, server)
+        with upstream.listen(port):
+            others = post(server, [{"number": number} for number in range(200)])
+            wait_until(lambda: len(upstream.taken) >= 220, 120, server)
+            time.sleep(2)
+            dead = dead_letters(server, "requests-dlq")
+
+    assert Counter(upstream.taken) == Counter(refused + others)
+    assert dead == 0
+    assert upstream.others == [], "a redirect was followed"
+    failed = [post for post in upstream.posts if post.answer != 200]
+    assert [post.answer for post in failed] == [500, 429, DROP, HANG, 302, 401, 503]
+    for fault in failed:
+        for request_id in fault.ids:
+            again = next(
+                post.time
+                for post in upstream.posts
+                if post.time > fault.time and request_id in post.ids
+            )
+            assert again - fault.time > 1
+
+
+def test_what_the_upstream_never_takes_is_dead_lettered_and_can_be_replayed(
+    prepare: Callable[[int], Path],
+) -> None:
+    # The upstream refuses any batch with the bad entry in it; the rest of such a
+    # batch gets through when it comes alone, as the README says how.
+    (port,) = free_ports(1)
+    upstream = Upstream(answer=lambda post: 422 if '"bad"' in post.text else 200)
+    project = prepare(port)
+    (consumer,) = re.findall(
+        r"```jsonc\n(.*?)```", (project / "README.md").read_text(), re.DOTALL
+    )
+    edit(
+        project / "wrangler.jsonc",
+        {"\t\t\t// Your consumers": consumer.replace("300", "1") + "// Your consumers"},
+    )
+    edit(
+        project / "src/index.ts",
+        {
+            "// Your code": "// Your code\n\n"
+            'app.post("/malformed", async (c) => {\n'
+            '\tawait c.env.REQUEST_QUEUE.send("malformed");\n'
+            "\treturn c.body(null, 204);\n"
+            "});\n"
+        },
+    )
+
+    with upstream.listen(port), serve(project) as server:
+        good = post(server, ["good"] * 5)
+        (bad,) = post(server, ["bad"])
+        server.http.post("/malformed")
+        good += post(server, ["good"] * 3)
+        wait_until(lambda: dead_letters(server, "requests-rejected") == 2, 60, server)
+        time.sleep(2)
+        dead = dead_letters(server, "requests-dlq")
+
+    assert dead == 10
+    assert Counter(upstream.taken) == Counter(good)
+    assert "malformed" not in "".join(post.text for post in upstream.posts)
+    batches = Counter(post.batch["batchSize"] for post in upstream.posts)
+    assert batches[9] == 1 + RETRIES
+    assert set(batches) == {9, 1}
+    assert Counter(i for post in upstream.posts for i in post.ids)[bad] > 1 + RETRIES
