@@ -5,6 +5,7 @@ import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";
 
 const JSON_BODY_BYTES = 64 * 1024;
+const JSON_BODY_LEVELS = 100;
 
 const limitJsonBody = bodyLimit({
 	maxSize: JSON_BODY_BYTES,
@@ -17,6 +18,16 @@ const limitJsonBody = bodyLimit({
 	},
 });
 
+// What is nested too deep can be read, but not be written again.
+function isTooDeep(value: unknown, levels: number): boolean {
+	return (
+		typeof value === "object" &&
+		value !== null &&
+		(levels === 0 ||
+			Object.values(value).some((inner) => isTooDeep(inner, levels - 1)))
+	);
+}
+
 /**
  * Reads and checks a JSON body.
  *
@@ -24,7 +35,7 @@ const limitJsonBody = bodyLimit({
  * @param schema What the body must be.
  * @returns The body, as the schema returns it.
  * @throws ApiError 415 without a JSON content type, 413 over 64 KiB, 400 when
- * it cannot be parsed or is not what the schema asks for.
+ * it cannot be parsed, is nested too deep or is not what the schema asks for.
  */
 export async function readJson<T>(
 	c: Context<AppEnv>,
@@ -44,6 +55,13 @@ export async function readJson<T>(
 		body = await c.req.json();
 	} catch {
 		throw new ApiError(400, "invalid_json", "The body is not valid JSON.");
+	}
+	if (isTooDeep(body, JSON_BODY_LEVELS)) {
+		throw new ApiError(
+			400,
+			"invalid_body",
+			`Lists and objects may be nested ${JSON_BODY_LEVELS} deep.`,
+		);
 	}
 	const result = schema.safeParse(body);
 	if (!result.success) {
