@@ -1,12 +1,14 @@
 """The environment that `try.py` and `test.py` share, made on first use.
 
 Python packages and Node.js go into `.venv`, npm packages into `node_modules`;
-nothing is installed outside this folder. Only the standard library is needed.
+nothing else is installed, but for PostgreSQL where the tests miss it. Only the
+standard library is needed.
 """
 
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +66,33 @@ def set_up_npm(title: str, folder: Path = ROOT) -> None:
     stamp.unlink(missing_ok=True)
     run(title, [NPM, "install"], cwd=folder)
     stamp.write_bytes(wanted)
+
+
+def set_up_postgresql() -> None:
+    """Installs PostgreSQL, which only the tests need, with apt unless it is there.
+
+    Raises:
+        SystemExit: It is missing and cannot be installed.
+    """
+    if postgresql_programs():
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.exit("The tests need PostgreSQL: sudo apt-get install postgresql")
+    run(
+        "Installing PostgreSQL",
+        ["apt-get", "update"],
+        ["apt-get", "install", "--yes", "--no-install-recommends", "postgresql"],
+        env=_environment() | {"DEBIAN_FRONTEND": "noninteractive"},
+    )
+
+
+def postgresql_programs() -> Path | None:
+    """Returns the folder of `initdb` and `postgres`: on the path, or Debian's."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 
 
 def quiet_environment() -> dict[str, str]:

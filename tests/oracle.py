@@ -15,6 +15,8 @@ class Feature:
         classes: Its Durable Object classes, by binding.
         workflows: Its Workflow classes, by binding.
         packages: The npm packages that its code needs beside Hono.
+        dev_packages: The npm packages that only development and tests need.
+        files: Its files beside its test.
         routes: Its routes; those that only the operator may use with a lock.
         guarded: Whether any of its routes needs the API token.
         secrets: The names of its secrets beside the API token.
@@ -28,6 +30,8 @@ class Feature:
     classes: dict[str, str] = field(default_factory=dict)
     workflows: dict[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    dev_packages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     guarded: bool = False
     secrets: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
@@ -78,6 +82,19 @@ FEATURES = {
             "queues",
             "upstream",
         ),
+    ),
+    "hyperdrive": Feature(
+        bindings=("HYPERDRIVE",),
+        packages=("postgres",),
+        dev_packages=("@electric-sql/pglite", "@electric-sql/pglite-socket"),
+        files=(
+            "scripts/hyperdrive.mjs",
+            "scripts/hyperdrive.sql",
+            "scripts/hyperdrive-id.mjs",
+        ),
+        routes=("GET /db/tables 🔒",),
+        guarded=True,
+        names=("HYPERDRIVE", "hyperdrive", "/db", "postgres", "PGlite"),
     ),
     "workflows": Feature(
         bindings=("MY_WORKFLOW",),
@@ -154,6 +171,14 @@ def packages(chosen: list[str]) -> set[str]:
     }
 
 
+def dev_packages(chosen: list[str]) -> set[str]:
+    """Return the npm packages that a project needs for development."""
+    return {
+        *TOOLS,
+        *(name for feature in chosen for name in FEATURES[feature].dev_packages),
+    }
+
+
 def secrets(chosen: list[str]) -> list[str]:
     """Return the secrets that a project requires."""
     guarded = any(FEATURES[feature].guarded for feature in chosen)
@@ -176,4 +201,5 @@ def files(chosen: list[str]) -> set[str]:
     """Return the paths of all files of a project."""
     tests = {f"test/{feature}.test.ts" for feature in chosen}
     examples = {".dev.vars.example"} if secrets(chosen) else set()
-    return BASE_FILES | tests | examples
+    others = {path for feature in chosen for path in FEATURES[feature].files}
+    return BASE_FILES | tests | examples | others

@@ -26,11 +26,13 @@ from hypothesis import strategies as st
 from conftest import CATALOG, FEATURES, commit, copy_template, git, release, run_copier
 
 #: An answer to each recorded question that is not its default: as a value, and
-#: as the text that follows `--data question=`.
+#: as the text that follows `--data question=`. With all features, since some
+#: questions belong to one.
 ANSWERS = {
     "project_name": ("chosen-name", "chosen-name"),
-    "features": (FEATURES[:2], f"[{FEATURES[1]}, {FEATURES[0]}]"),
+    "features": (FEATURES, f"[{', '.join(FEATURES[::-1])}]"),
     "package_manager": ("bun", "bun"),
+    "hyperdrive_id": ("0123456789abcdef" * 2, "0123456789abcdef" * 2),
     "custom_domain": ("app.example.com", "app.example.com"),
     "github_actions": (False, "false"),
     "compatibility_date": ("2025-03-07", "2025-03-07"),
@@ -242,6 +244,17 @@ def test_features_can_be_written_as_any_plain_yaml_list(
     assert recorded(tmp_path / "my-worker")["features"] == chosen
 
 
+def test_the_answer_to_the_question_of_a_feature_goes_with_it(
+    render: Callable[..., Path],
+) -> None:
+    digits = "0123456789abcdef" * 2
+    assert recorded(render(["hyperdrive"], hyperdrive_id=digits)) == {
+        **recorded(render(["hyperdrive"])),
+        "hyperdrive_id": digits,
+    }
+    assert "hyperdrive_id" not in recorded(render(["auth"], hyperdrive_id=digits))
+
+
 def test_the_order_of_choosing_features_changes_nothing(
     render: Callable[..., Path],
 ) -> None:
@@ -381,6 +394,21 @@ def test_a_custom_domain_is_accepted_exactly_when_it_is_empty_or_a_host_name(
     assert accepted == (not host or is_host_name(host))
 
 
+@QUICK
+@given(
+    text=st.text(max_size=33)
+    | st.text(alphabet=string.hexdigits + "g-", min_size=31, max_size=33)
+)
+@example(text="0" * 32)
+@example(text="0" * 32 + "\n")
+@example(text="٣" * 32)
+def test_a_hyperdrive_id_is_accepted_exactly_when_it_is_32_hexadecimal_digits(
+    text: str, macros: Any
+) -> None:
+    accepted = not macros.problem("hyperdrive_id", text)
+    assert accepted == (len(text) == 32 and set(text) <= set(string.hexdigits))
+
+
 PIECES = st.lists(
     st.sampled_from(
         [*FEATURES[:2], "nope", ", ", ",", " ", "\t", "\n", "- ", "-", "'", '"']
@@ -411,6 +439,7 @@ def test_a_text_that_passes_for_a_list_of_features_is_one_for_yaml(
 LIST_RULE = [f"[{FEATURES[0]}, {FEATURES[1]}]", *FEATURES]
 NAME_RULE = ["1 to 54 lower-case letters, digits and dashes", "no dash at either end"]
 DATE_RULE = ["2025-03-07 to 20"]
+ID_RULE = ["32 hexadecimal digits", "32 zeros"]
 HOST_RULE = ["app.example.com", "empty for workers.dev"]
 MANAGERS = ["npm", "pnpm", "yarn", "bun"]
 
@@ -457,6 +486,12 @@ BAD_ANSWERS = [
     ("compatibility_date", date(2024, 1, 1), "'2024-01-01'", DATE_RULE),
     ("compatibility_date", 20260101, "'20260101'", DATE_RULE),
     ("compatibility_date", ["2026-01-01"], "['2026-01-01']", DATE_RULE),
+    ("hyperdrive_id", "0" * 31, f"'{'0' * 31}'", ID_RULE),
+    ("hyperdrive_id", "g" * 32, f"'{'g' * 32}'", ID_RULE),
+    ("hyperdrive_id", "", "''", ID_RULE),
+    ("hyperdrive_id", 0, "'0'", ID_RULE),  # what YAML makes of unquoted zeros
+    ("hyperdrive_id", ["0" * 32], f"['{'0' * 32}']", ID_RULE),
+    ("hyperdrive_id", None, "'None'", ID_RULE),
     ("custom_domain", "https://example.com/", "'https://example.com/'", HOST_RULE),
     ("custom_domain", "localhost", "'localhost'", HOST_RULE),
     ("custom_domain", ["app.example.org"], "['app.example.org']", HOST_RULE),
@@ -586,12 +621,18 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
     for prompt, keys in [
         ("Name of the Worker", CLEAR + "typed-name" + ENTER),
         # From the first: choose it, go down to `auth`, which is chosen already,
-        # and drop it.
+        # drop it, and go on to `hyperdrive`.
         (
             "What should it do",
-            SPACE + DOWN * FEATURES.index("auth") + SPACE + ENTER,
+            SPACE
+            + DOWN * FEATURES.index("auth")
+            + SPACE
+            + DOWN * (FEATURES.index("hyperdrive") - FEATURES.index("auth"))
+            + SPACE
+            + ENTER,
         ),
         ("Package manager", DOWN + DOWN + ENTER),
+        ("Id of the Hyperdrive configuration", CLEAR + "a" * 32 + ENTER),
         ("Host name to serve on", "app.example.com" + ENTER),
         ("Test it in GitHub Actions", "n"),
     ]:
@@ -603,8 +644,9 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
     assert "compatibility" not in transcript.lower()
     answers = recorded(project)
     assert answers["project_name"] == "typed-name"
-    assert answers["features"] == FEATURES[:1]
+    assert answers["features"] == [FEATURES[0], "hyperdrive"]
     assert answers["package_manager"] == "yarn"
+    assert answers["hyperdrive_id"] == "a" * 32
     assert answers["custom_domain"] == "app.example.com"
     assert answers["github_actions"] is False
 
@@ -617,7 +659,8 @@ def test_enter_alone_takes_every_default(
 ) -> None:
     copying = terminal("copy", template, tmp_path / "my-worker")
     copying.expect_exact("Name of the Worker")
-    copying.send(ENTER * (len(ANSWERS) - 1))
+    # Without the date and the id, which are not asked.
+    copying.send(ENTER * (len(ANSWERS) - 2))
     assert ended(copying) == 0
     assert contents(tmp_path / "my-worker") == contents(render(["auth"]))
 
@@ -631,6 +674,13 @@ def test_enter_alone_takes_every_default(
             "My_Worker",
             "'My_Worker' is no Worker name: use 1 to 54 lower-case letters",
             "my-worker",
+        ),
+        (
+            "hyperdrive_id",
+            "Id of the Hyperdrive configuration",
+            "my-database",
+            "'my-database' is no id of a Hyperdrive configuration: write its 32",
+            "f" * 32,
         ),
         (
             "custom_domain",

@@ -65,7 +65,7 @@ def test_a_project_holds_what_its_features_need(
     )
     assert {b["name"] for b in objects} | set(others) == oracle.bindings(features)
     assert set(package(project)["dependencies"]) == oracle.packages(features)
-    assert set(package(project)["devDependencies"]) == oracle.TOOLS
+    assert set(package(project)["devDependencies"]) == oracle.dev_packages(features)
     required = wrangler.get("secrets", {"required": []})["required"]
     assert required == oracle.secrets(features)
     rows = re.findall(r"^\| `([A-Z]+ /\S*)`( 🔒)? \|", readme(project), re.MULTILINE)
@@ -167,9 +167,11 @@ def test_a_feature_changes_only_lines_of_its_own(render: Render, feature: str) -
         ]
         for path, text in without.items()
     }
-    # What goes when a feature comes: import lines that grow, the record of
-    # classes and the example of the answers.
-    joints = re.compile(r"- (import |\t\w+,$|\} from|copier update|\t+\"\w+\",$)")
+    # What goes when a feature comes: import lines and the deploy command that
+    # grow, the record of classes and the example of the answers.
+    joints = re.compile(
+        r"- (import |\t\w+,$|\} from|copier update|\t+\"\w+\",$|\t+\"deploy\": )"
+    )
     unexpected = {
         path: [line for line in lines if not joints.match(line)]
         for path, lines in removed.items()

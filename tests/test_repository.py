@@ -65,6 +65,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "alarms": 20,
         "auth": 30,
         "queues": 40,
+        "hyperdrive": 50,
         "workflows": 60,
         "analytics": 70,
     }
