@@ -21,7 +21,7 @@ import pytest
 
 import workbench
 from conftest import link_toolchain, node, node_environment
-from dev_server import DevServer, free_port, serve
+from dev_server import DevServer, free_ports, left_over, serve
 from workbench import NODE, ROOT
 
 Project = Callable[..., Path]
@@ -196,7 +196,7 @@ def database() -> Iterator[Postgres]:
     programs = workbench.postgresql_programs()
     assert programs is not None, "`python3 test.py` installs it"
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
-    postgres = Postgres(programs, directory, free_port(), secrets.token_hex(16))
+    postgres = Postgres(programs, directory, *free_ports(1), secrets.token_hex(16))
     try:
         postgres.create()
         postgres.start()
@@ -232,7 +232,7 @@ def test_dev_brings_a_database_answers_many_at_once_and_leaves_nothing(
         assert {row["schema"] for row in rows} <= {schema}
         assert (rows == []) == (schema == "nowhere")
     assert status == 0
-    assert [process for process in processes if process.is_running()] == []
+    assert left_over(processes) == []
 
 
 def test_what_dev_changed_is_there_the_next_time(directory: Path) -> None:
