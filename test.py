@@ -26,7 +26,7 @@ def main() -> None:
     try:
         workbench.set_up_python()
         workbench.set_up_npm("Setting up npm packages in node_modules")
-        workbench.set_up_postgresql()
+        workbench.set_up_programs()
     except KeyboardInterrupt:
         sys.exit(130)
     os.chdir(workbench.ROOT)

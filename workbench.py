@@ -1,8 +1,8 @@
 """The environment that `try.py` and `test.py` share, made on first use.
 
 Python packages and Node.js go into `.venv`, npm packages into `node_modules`;
-nothing else is installed, but for PostgreSQL where the tests miss it. Only the
-standard library is needed.
+nothing else is installed, but for PostgreSQL and Chromium where the tests miss
+them. Only the standard library is needed.
 """
 
 import json
@@ -68,20 +68,22 @@ def set_up_npm(title: str, folder: Path = ROOT) -> None:
     stamp.write_bytes(wanted)
 
 
-def set_up_postgresql() -> None:
-    """Installs PostgreSQL, which only the tests need, with apt unless it is there.
+def set_up_programs() -> None:
+    """Installs the programs that only the tests need with apt unless they are there.
 
     Raises:
-        SystemExit: It is missing and cannot be installed.
+        SystemExit: One is missing and cannot be installed.
     """
-    if postgresql_programs():
+    present = {"postgresql": postgresql_programs(), "chromium": chromium_program()}
+    missing = [package for package, found in present.items() if found is None]
+    if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        sys.exit("The tests need PostgreSQL: sudo apt-get install postgresql")
+        sys.exit(f"The tests need: sudo apt-get install {' '.join(missing)}")
     run(
-        "Installing PostgreSQL",
+        f"Installing {' and '.join(missing)}",
         ["apt-get", "update"],
-        ["apt-get", "install", "--yes", "--no-install-recommends", "postgresql"],
+        ["apt-get", "install", "--yes", "--no-install-recommends", *missing],
         env=_environment() | {"DEBIAN_FRONTEND": "noninteractive"},
     )
 
@@ -93,6 +95,12 @@ def postgresql_programs() -> Path | None:
         return Path(found).resolve().parent
     folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     return max(folders, key=lambda folder: float(folder.parent.name), default=None)
+
+
+def chromium_program() -> Path | None:
+    """Returns the Chromium of the system."""
+    found = shutil.which("chromium")
+    return Path(found) if found else None
 
 
 def quiet_environment() -> dict[str, str]:
