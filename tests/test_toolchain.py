@@ -107,7 +107,7 @@ def test_the_sources_type_check_where_they_stand(project: Project) -> None:
 
 @pytest.mark.parametrize("script", ["test", "typecheck", "check", "types"])
 def test_the_scripts_do_all_of_their_own_work(project: Project, script: str) -> None:
-    directory = project(FEATURE_SETS[-1], project_name="scripts")
+    directory = project(["alarms"], project_name="scripts")
     (directory / "worker-configuration.d.ts").unlink(missing_ok=True)
     run([NPM, "run", script], directory)
     assert (directory / "worker-configuration.d.ts").exists() == (script != "check")
