@@ -1,6 +1,7 @@
 """What all tests share: the catalog, rendered projects and the real toolchain."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,10 @@ CATALOG = sorted(
 FEATURES = [feature["id"] for feature in CATALOG]
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
+#: The range of compatibility dates.
+OLDEST, NEWEST = re.findall(
+    r'_date = "([\d-]+)"', (ROOT / "extensions/answers.jinja").read_text()
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

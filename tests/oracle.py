@@ -114,9 +114,23 @@ FEATURES = {
         routes=("POST /events",),
         names=("USER_EVENTS", "analytics_engine_datasets", "/events", "dataset"),
     ),
+    "assets": Feature(
+        bindings=("ASSETS",),
+        files=(
+            "public/_headers",
+            "public/app.js",
+            "public/favicon.svg",
+            "public/index.html",
+            "public/style.css",
+        ),
+        routes=("GET /api/hello",),
+        names=("ASSETS", "run_worker_first", "public/", "/api/hello"),
+    ),
 }
 
 BASE_ROUTES = ("GET /", "GET /health")
+#: Where `assets` serves its page instead of a route.
+PAGE = "GET /"
 BASE_FILES = {
     ".copier-answers.yml",
     ".editorconfig",
@@ -194,7 +208,15 @@ def variables(chosen: list[str]) -> dict[str, str]:
 
 def routes(chosen: list[str]) -> set[str]:
     """Return the rows of the table of routes, as `METHOD /path`, with locks."""
-    return {*BASE_ROUTES, *(r for feature in chosen for r in FEATURES[feature].routes)}
+    own = {route for feature in chosen for route in FEATURES[feature].routes}
+    return {*BASE_ROUTES, *own} - ({PAGE} if "assets" in chosen else set())
+
+
+def worker_first(chosen: list[str]) -> list[str]:
+    """Return which paths the Worker answers although there are static files."""
+    paths = {route.split()[1] for route in routes(chosen)}
+    segments = {path.split("/")[1] for path in paths}
+    return sorted(f"/{segment}{rest}" for segment in segments for rest in ("", "/*"))
 
 
 def files(chosen: list[str]) -> set[str]:
@@ -202,4 +224,11 @@ def files(chosen: list[str]) -> set[str]:
     tests = {f"test/{feature}.test.ts" for feature in chosen}
     examples = {".dev.vars.example"} if secrets(chosen) else set()
     others = {path for feature in chosen for path in FEATURES[feature].files}
-    return BASE_FILES | tests | examples | others
+    panels = {f"public/panels/{feature}.js" for feature in chosen}
+    return (
+        BASE_FILES
+        | tests
+        | examples
+        | others
+        | (panels if "assets" in chosen else set())
+    )

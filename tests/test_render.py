@@ -100,6 +100,9 @@ def test_the_config_holds_what_the_specification_asks_of_every_one(
     assert wrangler["compatibility_flags"] == ["nodejs_compat"]
     assert wrangler["observability"] == {"enabled": True, "head_sampling_rate": 1}
     assert wrangler["vars"] == oracle.variables(features)
+    if "assets" in features:
+        first = wrangler["assets"]["run_worker_first"]
+        assert first == oracle.worker_first(features)
     assert "routes" not in wrangler
 
     schema = json.loads((ROOT / "node_modules/wrangler/config-schema.json").read_text())
@@ -153,10 +156,25 @@ def test_the_order_of_choosing_changes_nothing(render: Render) -> None:
     assert texts(render([*FEATURES[1:], FEATURES[0]])) == expected
 
 
+#: `GET /` in a project without `assets`, whose page takes its place.
+INDEX = re.compile(
+    r"routes\.push\(\{\n(?:\t.*\n)+\}\);\n\n"
+    r"|/\*\* The routes that `GET /` lists.*\n.*\n\n"
+    r'|app\.get\("/", .*\n\n'
+    r'|\tit\("lists the routes (?:.*\n)+?\t\}\);\n\n'
+    r"|\| `GET /` \|.*\n"
+    r"|```sh\ncurl -i http://localhost:8787/\n(?:.*\n)+?\]\}\n```\n\n"
+    r"|^(`GET /` lists|curl .*/no/such/route|.* New routes go|app\.get\(\"/hello).*\n",
+    re.MULTILINE,
+)
+
+
 @pytest.mark.parametrize("feature", FEATURES)
 def test_a_feature_changes_only_lines_of_its_own(render: Render, feature: str) -> None:
     others = [other for other in FEATURES if other != feature]
     without, with_it = texts(render(others)), texts(render(FEATURES))
+    if feature == "assets":
+        without = {path: INDEX.sub("", text) for path, text in without.items()}
     removed = {
         path: [
             line

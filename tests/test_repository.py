@@ -45,7 +45,8 @@ def test_a_part_is_complete(part: Path) -> None:
     needed = {"worker.ts"}
     if known.get("tests", True):
         needed |= {"worker.test.ts", "guide.md"}
-    named = {*needed, "feature.yml", "base.yml", *known.get("files", [])}
+    panel = {"page.html", "page.js"}
+    named = {*needed, *panel, "feature.yml", "base.yml", *known.get("files", [])}
     present = {
         path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file()
     }
@@ -68,6 +69,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "hyperdrive": 50,
         "workflows": 60,
         "analytics": 70,
+        "assets": 90,
     }
 
 

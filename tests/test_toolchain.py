@@ -6,21 +6,16 @@ compatibility dates.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import FEATURE_SETS, WRANGLER, node, run, set_id
+from conftest import FEATURE_SETS, NEWEST, OLDEST, WRANGLER, node, run, set_id
 from workbench import NPM, ROOT
 
 Project = Callable[..., Path]
-
-OLDEST, NEWEST = re.findall(
-    r'_date = "([\d-]+)"', (ROOT / "extensions/answers.jinja").read_text()
-)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ describe("health and index", () => {
 		expect(await response.json()).toEqual({ status: "ok" });
 	});
 
+	//% if "assets" not in features
 	it("lists the routes under the Worker's name", async () => {
 		const response = await request("/");
 		expect(response.status).toBe(200);
@@ -29,6 +30,7 @@ describe("health and index", () => {
 		});
 	});
 
+	//% endif
 	it("answers HEAD without a body", async () => {
 		const response = await request("/health", { method: "HEAD" });
 		expect(response.status).toBe(200);

@@ -14,9 +14,11 @@ export type AppEnv = { Bindings: Env; Variables: RequestIdVariables };
 
 export const app = new Hono<AppEnv>();
 
+//% if "assets" not in features
 /** The routes that `GET /` lists; push your own. */
 export const routes: { method: string; path: string; summary: string }[] = [];
 
+//% endif
 /**
  * An error that the client may see.
  *
@@ -192,6 +194,8 @@ app.onError((error, c) => {
 	);
 });
 
+//% if "assets" not in features
 app.get("/", (c) => c.json({ name: "{project_name}", routes }));
 
+//% endif
 app.get("/health", (c) => c.json({ status: "ok" }));

@@ -1,0 +1,6 @@
+import { onSubmit, request } from "/app.js";
+
+onSubmit("#analytics form", async ({ userId, event, value }) => {
+	await request("POST", "/events", { userId, event, value: Number(value) });
+	return `Recorded ${event} of ${userId}.`;
+});

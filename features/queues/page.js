@@ -1,0 +1,6 @@
+import { onSubmit, request } from "/app.js";
+
+onSubmit("#queues form", async ({ body }) => {
+	const { message, requestId } = await request("POST", "/requests", body);
+	return { Answer: message, Request: requestId };
+});

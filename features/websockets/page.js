@@ -1,0 +1,50 @@
+import { onSubmit, show } from "/app.js";
+
+const panel = document.querySelector("#websockets");
+const log = panel.querySelector("[role=log]");
+const messageField = panel.querySelector("[name=message]");
+const MESSAGES_KEPT = 8;
+
+/** The connection to the room, if there is one. */
+let socket = null;
+
+onSubmit("#websockets-join", ({ room, action }) => {
+	socket?.close(1000);
+	socket = null;
+	return action === "join" ? join(room) : "You are in no room.";
+});
+
+onSubmit("#websockets-send", ({ message }) => {
+	if (socket === null) {
+		throw new Error("Join a room first.");
+	}
+	socket.send(message);
+	messageField.value = "";
+	return "Sent.";
+});
+
+/** Connects to a room; resolves once that is done. */
+function join(room) {
+	const { promise, resolve, reject } = Promise.withResolvers();
+	const joined = new WebSocket(`/ws/${room}`);
+	joined.addEventListener("open", () => {
+		socket = joined;
+		resolve(`You are in ${room}.`);
+	});
+	joined.addEventListener("message", ({ data }) => {
+		const message = document.createElement("p");
+		message.textContent = data;
+		log.append(message);
+		if (log.children.length > MESSAGES_KEPT) {
+			log.firstElementChild.remove();
+		}
+	});
+	joined.addEventListener("close", ({ reason }) => {
+		reject(new Error("The room cannot be joined."));
+		if (socket === joined) {
+			socket = null;
+			show(panel, `Disconnected. ${reason}`, true);
+		}
+	});
+	return promise;
+}

@@ -1,0 +1,432 @@
+"""Static files and the page, under `wrangler dev` and in Chromium."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
+
+import oracle
+import workbench
+from conftest import FEATURES, NEWEST, OLDEST, link_toolchain
+from dev_server import DevServer, serve
+from workbench import NODE, ROOT
+
+Render = Callable[..., Path]
+
+PANELS = [
+    feature for feature in FEATURES if (ROOT / f"features/{feature}/page.html").exists()
+]
+#: What Chromium writes by itself when an answer is an error, or none comes.
+REFUSED = "Failed to load resource: "
+#: Which widths and schemes of colours the page is looked at with.
+LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+
+
+@dataclass
+class Use:
+    """One use of a panel's control.
+
+    Attributes:
+        button: The name of the button.
+        shows: What the panel then shows; a pattern.
+        fields: What is written into the fields, by label.
+        is_error: Whether that is an error.
+        has_token: Whether the page knows the API token.
+        is_offline: Whether the Worker cannot be reached.
+    """
+
+    button: str
+    shows: str
+    fields: dict[str, str] = field(default_factory=dict)
+    is_error: bool = False
+    has_token: bool = True
+    is_offline: bool = False
+
+
+#: What is done with each panel: every button with success, and an error.
+USES = {
+    "assets": [
+        Use("Say hello", "Hello from test-all."),
+        Use("Say hello", "cannot be reached", is_offline=True, is_error=True),
+    ],
+    "websockets": [
+        Use("Send", "Join a room first", {"Message": "hi"}, is_error=True),
+        Use("Join", "You are in attic", {"Room": "attic"}),
+        Use("Send", "Sent", {"Message": "hi"}),
+        Use("Leave", "in no room"),
+    ],
+    "alarms": [
+        Use("Show", "no reminder", {"User": "eve"}, is_error=True),
+        Use("Start", r"Interval\s*3600 s", {"Interval in seconds": "3600"}),
+        Use("Show", r"Fired\s*0", has_token=False),
+        Use("Cancel", "eve has no reminder"),
+        Use("Start", "everySeconds", {"Interval in seconds": "0"}, is_error=True),
+    ],
+    "auth": [
+        Use("Show", "No authentication token", is_error=True),
+        Use("Sign in", "API_TOKEN", has_token=False, is_error=True),
+        Use("Sign in", "Signed in as grace until", {"User": "grace"}),
+        Use("Show", "Signed in as grace."),
+        Use("Sign out", "Signed out."),
+        Use("Sign out", "no session to end", is_error=True),
+    ],
+    "queues": [
+        Use("Queue", "Request queued"),
+        Use("Queue", "not valid JSON", {"Request": "{"}, is_error=True),
+    ],
+    "hyperdrive": [
+        Use("List tables", r"public\.books"),
+        Use("List tables", "no tables", {"Schema": "nothing"}),
+        Use("List tables", "A schema has", {"Schema": "two words"}, is_error=True),
+    ],
+    "workflows": [
+        Use("Start", "waits for a decision"),
+        Use("Show", r"Decision\s*none yet"),
+        Use("Approve", "first decision counts"),
+        Use("Reject", "first decision counts"),
+        Use("Show", "no such instance", {"Instance": "none"}, is_error=True),
+        Use("Start", "email", {"E-mail": "nobody"}, is_error=True),
+    ],
+    "analytics": [
+        Use("Record", "Recorded purchase of ada", {"Value": "12.5"}),
+        Use("Record", "at most 96 bytes", {"User": "x" * 97}, is_error=True),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def alone(render: Render) -> Iterator[DevServer]:
+    """A server of a project with no other feature."""
+    project = render(["assets"], project_name="test-alone")
+    with serve(link_toolchain(project)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def everything(render: Render) -> Iterator[DevServer]:
+    """A server of a project of all features."""
+    # Nothing listens there; the queue only wants to know that it is set.
+    upstream = "--var=UPSTREAM_API_URL:http://127.0.0.1:9/"
+    project = link_toolchain(render(FEATURES, project_name="test-all"))
+    with serve(project, [NODE, "scripts/dev.mjs", upstream]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, without a window."""
+    with sync_playwright() as playwright:
+        program = str(workbench.chromium_program())
+        # Its sandbox does not start as root.
+        arguments = ["--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(
+    chromium: Browser, server: DevServer, refusals: bool = False, **options: object
+) -> Iterator[Page]:
+    """Open the page as somebody new; its console must stay free of errors.
+
+    Args:
+        chromium: The browser.
+        server: Where the page is.
+        refusals: Whether the Worker may refuse requests, which Chromium reports.
+        options: Those of `Browser.new_context`.
+    """
+    with chromium.new_context(**options) as context:
+        page = context.new_page()
+        complaints = watch(page, refusals)
+        page.goto(server.url)
+        yield page
+        assert complaints == []
+
+
+def watch(page: Page, refusals: bool = False) -> list[str]:
+    """Return a list that grows with each error and warning of a page."""
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        is_expected = refusals and message.text.startswith(REFUSED)
+        if message.type in ("error", "warning") and not is_expected:
+            complaints.append(message.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
+def enter_token(page: Page, server: DevServer) -> None:
+    """Type the API token into its field."""
+    page.get_by_label("API token").fill(server.token)
+
+
+def panel_of(page: Page, feature: str) -> Locator:
+    """Return the section of a feature."""
+    return page.locator(f"section#{feature}")
+
+
+def use(page: Page, server: DevServer, feature: str, step: Use) -> None:
+    """Use a control as `step` says, and check what the panel shows."""
+    panel = panel_of(page, feature)
+    if page.get_by_label("API token").count():
+        page.get_by_label("API token").fill(server.token if step.has_token else "")
+    for label, value in step.fields.items():
+        panel.get_by_label(label).fill(value)
+    page.context.set_offline(step.is_offline)
+    panel.get_by_role("button", name=step.button, exact=True).click()
+    output = panel.get_by_role("status")
+    expect(output).to_contain_text(re.compile(step.shows))
+    classes = re.compile(r"\berror\b")
+    if step.is_error:
+        expect(output).to_have_class(classes)
+    else:
+        expect(output).not_to_have_class(classes)
+    page.context.set_offline(False)
+
+
+# --- Files and routes, without a browser ----------------------------------------
+
+
+@pytest.fixture(scope="module", params=[OLDEST, NEWEST])
+def dated(request: pytest.FixtureRequest, render: Render) -> Iterator[DevServer]:
+    """Servers at both ends of the range of compatibility dates."""
+    project = render(["assets", "websockets"], compatibility_date=request.param)
+    with serve(link_toolchain(project)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("path", ["/", "/any/path", "/healthy", "/websocket", "/WS/a"])
+def test_what_has_neither_file_nor_route_is_the_page(
+    dated: DevServer, path: str
+) -> None:
+    for headers in ({}, {"Sec-Fetch-Mode": "navigate"}, {"Accept": "application/json"}):
+        response = dated.http.get(path, headers=headers)
+        assert response.status_code == 200
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert dated.http.head(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/any/path", "/style.css"])
+def test_files_take_no_other_method(dated: DevServer, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        response = dated.http.request(method, path)
+        assert (response.status_code, response.content) == (405, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/", "/api/no", "/health/", "/health/no", "/ws", "/ws/a/b"]
+)
+def test_what_is_unknown_below_a_route_is_an_error_of_the_worker(
+    dated: DevServer, path: str
+) -> None:
+    for method in ("GET", "POST"):
+        response = dated.http.request(method, path)
+        assert response.status_code == 404
+        assert response.json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/health?a=1", 200), ("/api/hello?a=1", 200), ("/ws/lobby", 426)],
+)
+def test_routes_reach_the_worker(dated: DevServer, path: str, status: int) -> None:
+    response = dated.http.get(path)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/", "/any/path", "/style.css", "/app.js"])
+def test_files_have_the_security_headers(dated: DevServer, path: str) -> None:
+    headers = dated.http.get(path).headers
+    policy = dict(
+        directive.split(" ", 1)
+        for directive in headers["Content-Security-Policy"].split("; ")
+    )
+    own, none = "'self'", "'none'"
+    assert policy == {
+        "default-src": none,
+        "script-src": own,
+        "style-src": own,
+        "img-src": own,
+        "connect-src": own,
+        "base-uri": none,
+        "form-action": none,
+        "frame-ancestors": none,
+    }
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert re.match(r"max-age=\d{8}", headers["Strict-Transport-Security"])
+
+
+def test_what_describes_the_files_is_none_of_them(dated: DevServer) -> None:
+    assert dated.http.get("/_headers").text == dated.http.get("/").text
+
+
+# --- The page -------------------------------------------------------------------
+
+
+def test_every_feature_has_a_panel_and_no_other_has(render: Render) -> None:
+    assert list(oracle.FEATURES) == PANELS
+    for feature in FEATURES:
+        html = (render(["assets", feature]) / "public/index.html").read_text()
+        sections = re.findall(r'<section id="([\w-]+)"', html)
+        assert sections == list(dict.fromkeys(["assets", feature]))
+
+
+def test_the_page_greets_by_the_name_of_the_worker(
+    alone: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, alone) as page:
+        expect(page).to_have_title("test-alone")
+        expect(page.get_by_role("status")).to_have_text("Hello from test-alone.")
+        expect(page.get_by_label("API token")).to_have_count(0)
+
+
+def test_every_control_is_used() -> None:
+    for feature in PANELS:
+        html = (ROOT / f"features/{feature}/page.html").read_text()
+        buttons = set(re.findall(r"<button[^>]*>([^<]+)</button>", html))
+        done = {step.button for step in USES[feature] if not step.is_error}
+        assert done == buttons, feature
+        assert any(step.is_error for step in USES[feature]), feature
+
+
+@pytest.mark.parametrize("feature", PANELS)
+def test_a_panel_shows_what_its_controls_do_and_what_goes_wrong(
+    everything: DevServer, chromium: Browser, feature: str
+) -> None:
+    with opened(chromium, everything, refusals=True) as page:
+        for step in USES[feature]:
+            use(page, everything, feature, step)
+
+
+def test_what_one_page_says_in_a_room_the_other_shows(
+    everything: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, everything) as ada, opened(chromium, everything) as bob:
+        for page in (ada, bob):
+            use(page, everything, "websockets", Use("Join", "You are in lobby"))
+        hello = {"Message": "hello, bob"}
+        use(ada, everything, "websockets", Use("Send", "Sent", hello))
+        expect(bob.get_by_role("log")).to_have_text("hello, bob")
+        expect(ada.get_by_role("log")).to_contain_text("connections: 2")
+
+
+def test_a_room_that_ends_the_connection_says_why(
+    everything: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, everything) as page:
+        use(page, everything, "websockets", Use("Join", "You are in", {"Room": "long"}))
+        panel = panel_of(page, "websockets")
+        panel.get_by_label("Message").fill("x" * 65_537)
+        panel.get_by_role("button", name="Send").click()
+        expect(panel.get_by_role("status")).to_contain_text("At most 65536 bytes")
+
+
+def test_a_session_opens_the_other_panels_without_the_token(
+    everything: DevServer, chromium: Browser
+) -> None:
+    tables = Use("List tables", "public", has_token=False)
+    with opened(chromium, everything) as page:
+        use(page, everything, "auth", Use("Sign in", "Signed in as ada"))
+        expect(page.get_by_label("API token")).to_have_value("")
+        use(page, everything, "hyperdrive", tables)
+        page.reload()
+        use(page, everything, "hyperdrive", tables)
+        use(page, everything, "auth", Use("Sign out", "Signed out"))
+    with opened(chromium, everything, refusals=True) as page:
+        shut = Use("List tables", "API_TOKEN", has_token=False, is_error=True)
+        use(page, everything, "hyperdrive", shut)
+
+
+def test_the_token_stays_in_its_field(everything: DevServer, chromium: Browser) -> None:
+    with opened(chromium, everything) as page:
+        addresses = []
+        page.on("request", lambda request: addresses.append(request.url))
+        for feature in ("hyperdrive", "auth"):
+            use(page, everything, feature, USES[feature][0 if feature != "auth" else 2])
+        enter_token(page, everything)
+        kept = page.evaluate(
+            "JSON.stringify([localStorage, sessionStorage, history.state,"
+            " location.href, document.cookie])"
+        )
+        assert everything.token not in kept
+        assert not any(everything.token in address for address in addresses)
+        page.reload()
+        expect(page.get_by_label("API token")).to_have_value("")
+
+
+def test_a_panel_is_busy_until_the_answer_is_there(
+    alone: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, alone) as page:
+        button = page.get_by_role("button", name="Say hello")
+        expect(page.get_by_role("status")).to_have_text("Hello from test-alone.")
+        waiting = []
+        page.route("**/api/hello", lambda route: waiting.append(route))
+        button.click()
+        expect(button).to_be_disabled()
+        expect(page.locator("section")).to_have_attribute("aria-busy", "true")
+        expect(button).to_be_focused()
+        button.press("Enter")
+        waiting[0].fulfill(json={"name": "late"})
+        expect(page.get_by_role("status")).to_have_text("Hello from late.")
+        expect(button).to_be_enabled()
+        assert len(waiting) == 1
+
+
+def test_a_panel_works_by_keyboard_alone(
+    everything: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, everything) as page:
+        panel = panel_of(page, "analytics")
+        page.locator("body").press("Tab")
+        focused = page.locator(":focus")
+        for _ in range(60):
+            if panel.get_by_label("Event").evaluate(
+                "e => e === document.activeElement"
+            ):
+                break
+            expect(focused).to_have_css("outline-style", "solid")
+            focused.press("Tab")
+        page.keyboard.type("refund")
+        page.keyboard.press("Enter")
+        expect(panel.get_by_role("status")).to_have_text("Recorded refund of ada.")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+@pytest.mark.parametrize("name", ["alone", "everything"])
+def test_everybody_can_use_the_page(
+    request: pytest.FixtureRequest,
+    chromium: Browser,
+    name: str,
+    width: int,
+    scheme: str,
+) -> None:
+    server = request.getfixturevalue(name)
+    axe = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
+    size = {"width": width, "height": 800}
+    options = {"viewport": size, "color_scheme": scheme}
+    with opened(chromium, server, True, **options) as page:
+        for button in page.get_by_role("button").all():
+            height = button.bounding_box()["height"]
+            assert height >= 44
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # What is evaluated is not bound by the page's policy.
+        page.evaluate(axe)
+        found = page.evaluate("axe.run().then(({ violations }) => violations)")
+        assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
