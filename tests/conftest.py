@@ -24,6 +24,14 @@ CATALOG = sorted(
 )
 #: The ids of all features.
 FEATURES = [feature["id"] for feature in CATALOG]
+#: Every provider of a model as its `provider.yml` has it, the default first.
+PROVIDERS = sorted(
+    (
+        yaml.safe_load(path.read_text())
+        for path in ROOT.glob("providers/*/provider.yml")
+    ),
+    key=lambda provider: provider["order"],
+)
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 #: The range of compatibility dates.

@@ -23,7 +23,16 @@ from copier.errors import UserMessageError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from conftest import CATALOG, FEATURES, commit, copy_template, git, release, run_copier
+from conftest import (
+    CATALOG,
+    FEATURES,
+    PROVIDERS,
+    commit,
+    copy_template,
+    git,
+    release,
+    run_copier,
+)
 
 #: An answer to each recorded question that is not its default: as a value, and
 #: as the text that follows `--data question=`. With all features, since some
@@ -63,6 +72,7 @@ def macros(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("empty")
     context = {
         "catalog": CATALOG,
+        "providers": PROVIDERS,
         "_copier_conf": {"dst_path": folder, "answers_file": ".copier-answers.yml"},
         "_external_data": {"recorded": {}},
     }

@@ -10,9 +10,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import json5
 import pytest
 
-from conftest import FEATURE_SETS, NEWEST, OLDEST, WRANGLER, node, run, set_id
+from conftest import (
+    FEATURE_SETS,
+    NEWEST,
+    OLDEST,
+    PROVIDERS,
+    WRANGLER,
+    node,
+    run,
+    set_id,
+)
 from workbench import NPM, ROOT
 
 Project = Callable[..., Path]
@@ -52,7 +62,9 @@ def test_the_projects_own_tests_pass(
     assert report["failures"] == []
     # A project whose config is broken goes missing instead of failing.
     expected = {
-        str(test) for directory in directories for test in directory.glob("test/*.ts")
+        str(test)
+        for directory in directories
+        for test in directory.glob("test/*.test.ts")
     }
     assert report["files"] == expected
 
@@ -92,10 +104,17 @@ def run_vitest(directories: list[Path], workspace: Path) -> dict:
 
 
 def test_the_sources_type_check_where_they_stand(project: Project) -> None:
-    # The types of all bindings; they stay there for the editor.
+    # The types of all bindings, of every provider; they stay for the editor.
     everything = ROOT / ".build/all"
     shutil.rmtree(everything, ignore_errors=True)
     shutil.copytree(project(FEATURE_SETS[-1]), everything, symlinks=True)
+    config = everything / "wrangler.jsonc"
+    merged = json5.loads(config.read_text())
+    for provider in PROVIDERS:
+        merged["vars"] |= provider["wrangler"]["vars"]
+        merged["ai"] = {"binding": "AI"}
+        merged["secrets"]["required"] += provider.get("secrets", {})
+    config.write_text(json.dumps(merged))
     node(everything, WRANGLER, "types", "--strict-vars=false")
     node(ROOT, "tsc", "--project", "tsconfig.json")
 

@@ -1,0 +1,91 @@
+import { exports } from "cloudflare:workers";
+import type { MockInstance } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import {
+	answerForever,
+	answerText,
+	failToConnect,
+	failWith,
+	requests,
+	SECRET_WORDS,
+	SETTING,
+	textFailures,
+	textRequest,
+	unconfigured,
+} from "../../../providers/workers-ai/test/provider";
+
+let log: MockInstance<typeof console.error>;
+
+beforeEach(() => {
+	log = vi.spyOn(console, "error").mockImplementation(() => {});
+});
+
+afterEach(() => {
+	vi.restoreAllMocks();
+});
+
+function ask(query = ""): Promise<Response> {
+	return exports.default.fetch(`https://example.com/reply${query}`);
+}
+
+function logged(): string {
+	return JSON.stringify(log.mock.calls);
+}
+
+it("streams what the model says", async () => {
+	answerText("Fine, ", "", "1", "00 %.", " Grüße");
+	expect(await (await ask()).text()).toBe("Fine, 100 %. Grüße");
+	expect(requests()).toEqual([
+		textRequest([
+			{ role: "system", content: "Be brief." },
+			{ role: "user", content: "Hello?" },
+			{ role: "assistant", content: "Yes?" },
+			{ role: "user", content: "How are you?" },
+		]),
+	]);
+});
+
+it("ends the work when its signal says so", async () => {
+	const stopped = answerForever("Well,");
+	expect(await (await ask("?ms=300")).text()).toBe("Well,");
+	await stopped;
+	expect(log).not.toHaveBeenCalled();
+});
+
+it.each(Object.keys(textFailures))(
+	"does not end well when %s",
+	async (failure) => {
+		textFailures[failure]?.("Well,");
+		expect(await (await ask()).text()).toBe("Well, (failed)");
+		expect(logged()).toContain("The model gave no answer");
+		expect(logged()).not.toContain(SECRET_WORDS);
+	},
+);
+
+const statuses: [number, number][] = [
+	[400, 502],
+	[401, 502],
+	[429, 503],
+	[500, 502],
+];
+
+it.each(statuses)("turns the provider's %i into %i", async (theirs, ours) => {
+	failWith(theirs);
+	const response = await ask();
+	expect(response.status).toBe(ours);
+	expect(await response.text()).not.toContain(SECRET_WORDS);
+	expect(logged()).not.toContain(SECRET_WORDS);
+});
+
+it("answers 502 when the provider is out of reach or says nothing", async () => {
+	failToConnect();
+	expect((await ask()).status).toBe(502);
+	answerText();
+	expect((await ask()).status).toBe(502);
+});
+
+it("answers 503 that says what to set", async () => {
+	const response = await unconfigured(ask);
+	expect(response.status).toBe(503);
+	expect(await response.text()).toContain(SETTING);
+});
