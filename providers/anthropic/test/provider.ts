@@ -161,25 +161,27 @@ export function answerText(...pieces: string[]): void {
 /**
  * Lets the model begin an answer and never end it.
  *
- * @returns Resolves when nobody waits for it any more.
+ * @returns Tells whether it has been stopped.
  */
-export function answerForever(piece: string): Promise<void> {
-	return new Promise((resolve) => {
-		standIn((_, signal) => {
-			const body = new ReadableStream({
-				start(controller) {
-					controller.enqueue(new TextEncoder().encode(textEvent(piece)));
-					signal.addEventListener("abort", () => {
-						controller.error(signal.reason);
-						resolve();
-					});
-				},
-				cancel: () => resolve(),
-			});
-			const headers = { "Content-Type": "text/event-stream" };
-			return new Response(body, { headers });
+export function answerForever(piece: string): () => boolean {
+	let isStopped = false;
+	standIn((_, signal) => {
+		const body = new ReadableStream({
+			start(controller) {
+				controller.enqueue(new TextEncoder().encode(textEvent(piece)));
+				signal.addEventListener("abort", () => {
+					controller.error(signal.reason);
+					isStopped = true;
+				});
+			},
+			cancel: () => {
+				isStopped = true;
+			},
 		});
+		const headers = { "Content-Type": "text/event-stream" };
+		return new Response(body, { headers });
 	});
+	return () => isStopped;
 }
 
 /** Ways in which a stream ends, after this piece, without being complete. */

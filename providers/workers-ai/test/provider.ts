@@ -118,24 +118,26 @@ export function answerText(...pieces: string[]): void {
 /**
  * Lets the model begin an answer and never end it.
  *
- * @returns Resolves when nobody waits for it any more.
+ * @returns Tells whether it has been stopped.
  */
-export function answerForever(piece: string): Promise<void> {
-	return new Promise((resolve) => {
-		standIn(
-			(signal) =>
-				new ReadableStream({
-					start(controller) {
-						controller.enqueue(new TextEncoder().encode(event(piece)));
-						signal.addEventListener("abort", () => {
-							controller.error(signal.reason);
-							resolve();
-						});
-					},
-					cancel: () => resolve(),
-				}),
-		);
-	});
+export function answerForever(piece: string): () => boolean {
+	let isStopped = false;
+	standIn(
+		(signal) =>
+			new ReadableStream({
+				start(controller) {
+					controller.enqueue(new TextEncoder().encode(event(piece)));
+					signal.addEventListener("abort", () => {
+						controller.error(signal.reason);
+						isStopped = true;
+					});
+				},
+				cancel: () => {
+					isStopped = true;
+				},
+			}),
+	);
+	return () => isStopped;
 }
 
 /** Ways in which a stream ends, after this piece, without being complete. */

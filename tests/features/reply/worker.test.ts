@@ -46,10 +46,18 @@ it("streams what the model says", async () => {
 });
 
 it("ends the work when its signal says so", async () => {
-	const stopped = answerForever("Well,");
+	const isStopped = answerForever("Well,");
 	expect(await (await ask("?ms=300")).text()).toBe("Well,");
-	await stopped;
+	await vi.waitFor(() => expect(isStopped()).toBe(true));
 	expect(log).not.toHaveBeenCalled();
+});
+
+it("ends the work when nobody reads on", async () => {
+	const isStopped = answerForever("Well,");
+	const reader = (await ask()).body?.getReader();
+	await reader?.read();
+	await reader?.cancel();
+	await vi.waitFor(() => expect(isStopped()).toBe(true));
 });
 
 it.each(Object.keys(textFailures))(
