@@ -41,8 +41,9 @@ OLDEST, NEWEST = re.findall(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that writes the examples anew."""
+    """Add the options that write the examples and the screenshots anew."""
     parser.addoption("--write-examples", action="store_true")
+    parser.addoption("--write-screenshots", action="store_true")
 
 
 def set_id(features: list[str]) -> str:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -29,8 +31,11 @@ PANELS = [
 ]
 #: What Chromium writes by itself when an answer is an error, or none comes.
 REFUSED = "Failed to load resource: "
-#: Which widths and schemes of colours the page is looked at with.
-LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+#: The widths of a phone and of a desktop, in both schemes of colours.
+WIDTHS = {"phone": 390, "desktop": 1280}
+LOOKS = [(device, scheme) for device in WIDTHS for scheme in ("light", "dark")]
+each_look = pytest.mark.parametrize(("device", "scheme"), LOOKS)
+each_server = pytest.mark.parametrize("name", ["alone", "everything"])
 
 
 @dataclass
@@ -57,13 +62,13 @@ class Use:
 #: What is done with each panel: every button with success, and an error.
 USES = {
     "assets": [
-        Use("Say hello", "Hello from test-all."),
+        Use("Say hello", "Hello from my-worker."),
         Use("Say hello", "cannot be reached", is_offline=True, is_error=True),
     ],
     "websockets": [
-        Use("Send", "Join a room first", {"Message": "hi"}, is_error=True),
+        Use("Send", "Join a room first", {"Message": "hello"}, is_error=True),
         Use("Join", "You are in attic", {"Room": "attic"}),
-        Use("Send", "Sent", {"Message": "hi"}),
+        Use("Send", "Sent", {"Message": "hello"}),
         Use("Leave", "in no room"),
     ],
     "alarms": [
@@ -86,8 +91,8 @@ USES = {
         Use("Queue", "not valid JSON", {"Request": "{"}, is_error=True),
     ],
     "hyperdrive": [
-        Use("List tables", r"public\.books"),
         Use("List tables", "no tables", {"Schema": "nothing"}),
+        Use("List tables", r"public\.books", {"Schema": "public"}),
         Use("List tables", "A schema has", {"Schema": "two words"}, is_error=True),
     ],
     "workflows": [
@@ -108,8 +113,7 @@ USES = {
 @pytest.fixture(scope="module")
 def alone(render: Render) -> Iterator[DevServer]:
     """A server of a project with no other feature."""
-    project = render(["assets"], project_name="test-alone")
-    with serve(link_toolchain(project)) as server:
+    with serve(link_toolchain(render(["assets"]))) as server:
         yield server
 
 
@@ -118,7 +122,7 @@ def everything(render: Render) -> Iterator[DevServer]:
     """A server of a project of all features."""
     # Nothing listens there; the queue only wants to know that it is set.
     upstream = "--var=UPSTREAM_API_URL:http://127.0.0.1:9/"
-    project = link_toolchain(render(FEATURES, project_name="test-all"))
+    project = link_toolchain(render(FEATURES))
     with serve(project, [NODE, "scripts/dev.mjs", upstream]) as server:
         yield server
 
@@ -169,11 +173,6 @@ def watch(page: Page, refusals: bool = False) -> list[str]:
     return complaints
 
 
-def enter_token(page: Page, server: DevServer) -> None:
-    """Type the API token into its field."""
-    page.get_by_label("API token").fill(server.token)
-
-
 def panel_of(page: Page, feature: str) -> Locator:
     """Return the section of a feature."""
     return page.locator(f"section#{feature}")
@@ -182,12 +181,15 @@ def panel_of(page: Page, feature: str) -> Locator:
 def use(page: Page, server: DevServer, feature: str, step: Use) -> None:
     """Use a control as `step` says, and check what the panel shows."""
     panel = panel_of(page, feature)
+    expect(panel).not_to_have_attribute("aria-busy", "true")
     if page.get_by_label("API token").count():
         page.get_by_label("API token").fill(server.token if step.has_token else "")
     for label, value in step.fields.items():
         panel.get_by_label(label).fill(value)
-    page.context.set_offline(step.is_offline)
+    if step.is_offline:
+        page.context.set_offline(True)
     panel.get_by_role("button", name=step.button, exact=True).click()
+    expect(panel).to_have_attribute("aria-busy", "false")
     output = panel.get_by_role("status")
     expect(output).to_contain_text(re.compile(step.shows))
     classes = re.compile(r"\berror\b")
@@ -195,7 +197,8 @@ def use(page: Page, server: DevServer, feature: str, step: Use) -> None:
         expect(output).to_have_class(classes)
     else:
         expect(output).not_to_have_class(classes)
-    page.context.set_offline(False)
+    if step.is_offline:
+        page.context.set_offline(False)
 
 
 # --- Files and routes, without a browser ----------------------------------------
@@ -291,8 +294,8 @@ def test_the_page_greets_by_the_name_of_the_worker(
     alone: DevServer, chromium: Browser
 ) -> None:
     with opened(chromium, alone) as page:
-        expect(page).to_have_title("test-alone")
-        expect(page.get_by_role("status")).to_have_text("Hello from test-alone.")
+        expect(page).to_have_title("my-worker")
+        expect(page.get_by_role("status")).to_have_text("Hello from my-worker.")
         expect(page.get_by_label("API token")).to_have_count(0)
 
 
@@ -357,9 +360,9 @@ def test_the_token_stays_in_its_field(everything: DevServer, chromium: Browser) 
     with opened(chromium, everything) as page:
         addresses = []
         page.on("request", lambda request: addresses.append(request.url))
-        for feature in ("hyperdrive", "auth"):
-            use(page, everything, feature, USES[feature][0 if feature != "auth" else 2])
-        enter_token(page, everything)
+        use(page, everything, "hyperdrive", Use("List tables", "books"))
+        use(page, everything, "auth", Use("Sign in", "Signed in"))
+        page.get_by_label("API token").fill(everything.token)
         kept = page.evaluate(
             "JSON.stringify([localStorage, sessionStorage, history.state,"
             " location.href, document.cookie])"
@@ -375,7 +378,7 @@ def test_a_panel_is_busy_until_the_answer_is_there(
 ) -> None:
     with opened(chromium, alone) as page:
         button = page.get_by_role("button", name="Say hello")
-        expect(page.get_by_role("status")).to_have_text("Hello from test-alone.")
+        expect(page.get_by_role("status")).to_have_text("Hello from my-worker.")
         waiting = []
         page.route("**/api/hello", lambda route: waiting.append(route))
         button.click()
@@ -387,6 +390,20 @@ def test_a_panel_is_busy_until_the_answer_is_there(
         expect(page.get_by_role("status")).to_have_text("Hello from late.")
         expect(button).to_be_enabled()
         assert len(waiting) == 1
+
+
+def test_an_answer_that_is_no_json_is_shown_by_its_status(
+    alone: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, alone, refusals=True) as page:
+        page.route(
+            "**/api/hello",
+            lambda route: route.fulfill(
+                status=429, content_type="text/html", body="<h1>Too many requests</h1>"
+            ),
+        )
+        refused = Use("Say hello", "The answer was 429.", is_error=True)
+        use(page, alone, "assets", refused)
 
 
 def test_a_panel_works_by_keyboard_alone(
@@ -408,25 +425,55 @@ def test_a_panel_works_by_keyboard_alone(
         expect(panel.get_by_role("status")).to_have_text("Recorded refund of ada.")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-@pytest.mark.parametrize("name", ["alone", "everything"])
+def look(device: str, scheme: str) -> dict[str, object]:
+    """Return the options of a browser's context that looks at the page so."""
+    size = {"width": WIDTHS[device], "height": 800}
+    return {"viewport": size, "color_scheme": scheme}
+
+
+@each_look
+@each_server
 def test_everybody_can_use_the_page(
     request: pytest.FixtureRequest,
     chromium: Browser,
     name: str,
-    width: int,
+    device: str,
     scheme: str,
 ) -> None:
     server = request.getfixturevalue(name)
     axe = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
-    size = {"width": width, "height": 800}
-    options = {"viewport": size, "color_scheme": scheme}
-    with opened(chromium, server, True, **options) as page:
-        for button in page.get_by_role("button").all():
-            height = button.bounding_box()["height"]
-            assert height >= 44
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    failure = Use("Say hello", "cannot be reached", is_offline=True, is_error=True)
+    with opened(chromium, server, True, **look(device, scheme)) as page:
+        use(page, server, "assets", failure)
+        for control in page.locator("button, input, textarea").all():
+            assert control.bounding_box()["height"] >= 44
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= WIDTHS[device]
         # What is evaluated is not bound by the page's policy.
         page.evaluate(axe)
         found = page.evaluate("axe.run().then(({ violations }) => violations)")
         assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+
+
+@each_look
+@each_server
+def test_the_readme_shows_what_the_page_looks_like(
+    request: pytest.FixtureRequest,
+    chromium: Browser,
+    name: str,
+    device: str,
+    scheme: str,
+) -> None:
+    path = f"screenshots/{name}-{device}-{scheme}.png"
+    if request.config.getoption("--write-screenshots"):
+        server = request.getfixturevalue(name)
+        with opened(chromium, server, **look(device, scheme)) as page:
+            for feature in PANELS if name == "everything" else []:
+                fruitful = [step for step in USES[feature] if not step.is_error]
+                for step in fruitful[:2]:
+                    use(page, server, feature, step)
+            image = Image.open(BytesIO(page.screenshot(full_page=True)))
+        (ROOT / path).parent.mkdir(exist_ok=True)
+        image.convert("RGB").quantize(64).save(ROOT / path, optimize=True)
+    assert (ROOT / path).stat().st_size < 150_000
+    assert path in (ROOT / "README.md").read_text()

@@ -164,7 +164,8 @@ INDEX = re.compile(
     r'|\tit\("lists the routes (?:.*\n)+?\t\}\);\n\n'
     r"|\| `GET /` \|.*\n"
     r"|```sh\ncurl -i http://localhost:8787/\n(?:.*\n)+?\]\}\n```\n\n"
-    r"|^(`GET /` lists|curl .*/no/such/route|.* New routes go|app\.get\(\"/hello).*\n",
+    r"|^(A Cloudflare Worker\.|`GET /` lists|curl .*/no/such/route"
+    r"|.* New routes go|app\.get\(\"/hello).*\n",
     re.MULTILINE,
 )
 

@@ -166,7 +166,8 @@ def test_every_npm_version_stands_in_one_file() -> None:
 
 def test_no_file_holds_the_address_of_a_package_registry() -> None:
     address = re.compile("registry" + r"\.|index-url|pythonhosted" + r"|\"resolved\"")
-    found = [path for path in tracked_files() if address.search(path.read_text())]
+    texts = [path for path in tracked_files() if path.suffix != ".png"]
+    found = [path for path in texts if address.search(path.read_text())]
     assert found == [Path(__file__)] or found == []
 
 

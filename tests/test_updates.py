@@ -168,6 +168,27 @@ def test_removing_a_feature_keeps_the_users_edits(
     assert not (project / f"test/{feature}.test.ts").exists()
 
 
+def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["assets", "auth"])
+    mine = [
+        ("public/index.html", "\t\t<!-- Your head -->", '\t\t<meta name="mine">'),
+        ("public/index.html", "\t\t\t<!-- Your panels -->", "\t\t\t<p>Mine</p>"),
+        ("wrangler.jsonc", "\t\t\t// Your run_worker_first", '\t\t\t"/mine",'),
+    ]
+    for path, after, insert in mine:
+        edit(project, path, after, insert)
+    for features in (FEATURES, ["assets", "websockets"], ["assets"]):
+        update(project, features, "--data=delete_data=true")
+        for path, after, insert in mine:
+            assert f"{after}\n{insert}\n" in (project / path).read_text()
+        page = (project / "public/index.html").read_text()
+        assert [f for f in FEATURES if f'"{f}-title"' in page] == [
+            f for f in FEATURES if f in features
+        ]
+
+
 def test_an_edited_project_that_gained_all_features_is_clean(
     start: Callable[..., Path],
 ) -> None:

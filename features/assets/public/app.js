@@ -31,7 +31,7 @@ export function request(method, path, body) {
  * Reads what the Worker answers.
  *
  * @param {Promise<Response>} sent The request, from `fetch`.
- * @returns {Promise<any>} The JSON of the answer; `null` when it has no body.
+ * @returns {Promise<any>} The JSON of the answer; `null` when it is none.
  * @throws {Error} With a message for the user, when the Worker refuses or cannot
  * be reached.
  */
@@ -39,24 +39,28 @@ export async function read(sent) {
 	const response = await sent.catch(() => {
 		throw new Error("The Worker cannot be reached.");
 	});
-	const text = await response.text();
-	const answer = text === "" ? null : JSON.parse(text);
+	const isJson = response.headers.get("Content-Type")?.includes("json");
+	const answer = isJson ? await response.json() : null;
 	if (!response.ok) {
-		throw new Error(answer.error?.message ?? answer.message);
+		const message = answer?.error?.message ?? answer?.message;
+		throw new Error(message ?? `The answer was ${response.status}.`);
 	}
 	return answer;
 }
+
+/**
+ * What a panel shows: a sentence, a list, or values under their names.
+ *
+ * @typedef {string | string[] | Record<string, string>} Result
+ */
 
 /**
  * Lets a form of a panel do something. While it works, the panel is busy and
  * takes nothing else; then its `<output>` shows the result, or what went wrong.
  *
  * @param {string} selector The form.
- * @param {(fields: Record<string, string>) => Promise<Result> | Result} act
- * Gets the values of the form by name, the pressed button's included.
- *
- * @typedef {string | string[] | Record<string, string>} Result A sentence, a
- * list, or values under their names.
+ * @param {(fields: Record<string, string>) => Promise<Result> | Result} act Gets
+ * the values of the fields and of the pressed button, by name.
  */
 export function onSubmit(selector, act) {
 	const form = document.querySelector(selector);
