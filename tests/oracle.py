@@ -114,6 +114,13 @@ FEATURES = {
         routes=("POST /events",),
         names=("USER_EVENTS", "analytics_engine_datasets", "/events", "dataset"),
     ),
+    "browser": Feature(
+        bindings=("BROWSER",),
+        packages=("@cloudflare/puppeteer",),
+        routes=("GET /browser 🔒",),
+        guarded=True,
+        names=("BROWSER", "/browser", "puppeteer", "Chrome"),
+    ),
     "assets": Feature(
         bindings=("ASSETS",),
         files=(

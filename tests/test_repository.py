@@ -69,6 +69,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "hyperdrive": 50,
         "workflows": 60,
         "analytics": 70,
+        "browser": 80,
         "assets": 90,
     }
 

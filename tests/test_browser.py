@@ -1,0 +1,452 @@
+"""Pages in a real browser: Debian's Chromium, through `wrangler dev`.
+
+The Worker refuses this machine, so the browser and the resolver are told that
+public names stand for it. Nothing of the Worker changes for that.
+"""
+
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+import workbench
+from conftest import link_toolchain, node_environment
+from dev_server import DevServer, serve
+from workbench import NODE, ROOT
+
+Render = Callable[..., Path]
+
+#: What the names resolve to, for the Worker. The browser asks for all of them
+#: at one of two servers: those with a public address at the first.
+NAMES = {
+    "site.example": "93.184.215.14",
+    "other.example": "93.184.215.15",
+    "inside.example": "169.254.169.254",
+    "10.0.0.1": None,
+}
+
+#: The Worker, with a resolver that knows these names alone.
+ENTRY = """
+import worker from "./src/index";
+
+const names = %s;
+const { fetch } = globalThis;
+globalThis.fetch = async (input, init) => {
+	const { hostname, searchParams } = new URL(new Request(input, init).url);
+	if (hostname !== "cloudflare-dns.com") {
+		return fetch(input, init);
+	}
+	const name = searchParams.get("name");
+	const type = searchParams.get("type") === "A" ? 1 : 28;
+	const data = type === 1 && names[name];
+	const Answer = data ? [{ name, type, TTL: 1, data }] : [];
+	return Response.json({ Status: 0, Question: [{ name, type }], Answer });
+};
+
+export default worker;
+"""
+
+#: What a page can do to reach a private address; each at a path of its own.
+REACHES = """
+<title>Reaches</title>
+<link rel="stylesheet" href="http://10.0.0.1/stylesheet">
+<link rel="prefetch" href="http://10.0.0.1/prefetch">
+<link rel="modulepreload" href="http://10.0.0.1/modulepreload">
+<link rel="icon" href="http://10.0.0.1/icon">
+<body>Read me
+<img src="http://10.0.0.1/image"><video src="http://10.0.0.1/video"></video>
+<script src="http://10.0.0.1/script"></script>
+<a href="http://10.0.0.1/new-tab" target="_blank"></a>
+<form action="http://10.0.0.1/form" target="_blank"></form>
+<script>
+const post = { method: "POST", mode: "no-cors", body: "x" };
+const attempts = [
+	() => fetch("http://10.0.0.1/fetch", post),
+	() => fetch("http://inside.example/name", post),
+	() => fetch("/redirect?http://10.0.0.1/redirected", { mode: "no-cors" }),
+	() => fetch("http://10.0.0.1/keepalive", { ...post, keepalive: true }),
+	() => navigator.sendBeacon("http://10.0.0.1/beacon", "x"),
+	() => new EventSource("http://10.0.0.1/events"),
+	() => new WebSocket("ws://10.0.0.1/socket"),
+	() => new Worker("/worker.js"),
+	() => new Worker(URL.createObjectURL(new Blob([
+		'new WebSocket("ws://10.0.0.1/socket-of-blob")']))),
+	() => new SharedWorker("/shared.js"),
+	() => navigator.serviceWorker.register("/service.js"),
+	() => window.open("http://10.0.0.1/window"),
+	() => window.open("/redirect?http://10.0.0.1/window-redirected"),
+	() => document.querySelector("a").click(),
+	() => document.querySelector("form").submit(),
+	() => {
+		const frame = document.createElement("iframe");
+		frame.srcdoc = '<script>new WebSocket("ws://10.0.0.1/socket-of-frame")<\\/script>';
+		document.body.append(frame);
+	},
+];
+for (const attempt of attempts) {
+	try { Promise.resolve(attempt()).catch(() => {}); } catch {}
+}
+</script>
+"""
+
+#: The paths of the public server.
+PAGES = {
+    "/": "<title>Hi</title><body>Hello <script>document.body.append('world')</script>",
+    "/late": "<body><script>fetch('/data').then(async (response) =>"
+    " document.body.append(await response.text()))</script>",
+    "/data": "came later",
+    "/alert": "<body>Before<script>alert(1); document.body.append(' after')</script>",
+    "/reaches": REACHES,
+    "/worker.js": "fetch('http://10.0.0.1/fetch-of-worker', { mode: 'no-cors' })",
+    "/shared.js": "new WebSocket('ws://10.0.0.1/socket-of-shared-worker')",
+    "/service.js": "fetch('http://10.0.0.1/fetch-of-service', { mode: 'no-cors' })",
+    "/frame": "<body><iframe src='http://10.0.0.1/frame'></iframe>",
+    "/object": "<body><object data='http://10.0.0.1/object'></object>",
+    "/script": "<body><script>location = 'http://10.0.0.1/script'</script>",
+    "/later": "<body><script>setTimeout(() => { location ="
+    " 'http://10.0.0.1/later' }, 100)</script>",
+    "/refresh": "<meta http-equiv=refresh content='0;url=http://10.0.0.1/refresh'>",
+    "/busy": "<body><script>while (true);</script>",
+}
+
+
+@dataclass
+class Site:
+    """A web server.
+
+    Attributes:
+        pages: What it serves, by path; anything else is 404, `/hang` never
+            answered, `/redirect?URL` a redirect.
+        port: Where it listens on 127.0.0.1.
+        paths: What it was asked for.
+    """
+
+    pages: dict[str, str]
+    port: int = 0
+    paths: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def listen(self) -> Iterator["Site"]:
+        """Listen until the block ends."""
+        over = threading.Event()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.paths.append(self.path)
+                path, _, query = self.path.partition("?")
+                if path == "/hang":
+                    over.wait()
+                elif path == "/redirect":
+                    self.respond(302, "", {"Location": query})
+                else:
+                    known = path in site.pages
+                    self.respond(200 if known else 404, site.pages.get(path, "no"))
+
+            do_POST = do_GET
+
+            def respond(
+                self, status: int, text: str, headers: dict[str, str] | None = None
+            ) -> None:
+                script = self.path.endswith(".js")
+                self.send_response(status)
+                self.send_header(
+                    "Content-Type", "text/javascript" if script else "text/html"
+                )
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """The server behind the names with a public address."""
+    with Site(PAGES).listen() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def inside() -> Iterator[Site]:
+    """The server behind the private addresses. Nothing may ever reach it."""
+    with Site({}).listen() as inside:
+        yield inside
+
+
+@pytest.fixture(scope="module")
+def chromium(
+    site: Site, inside: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A Chromium that finds the two servers under their names."""
+    program = workbench.chromium_program()
+    assert program is not None, "`python3 test.py` installs it"
+    private = ("10.0.0.1", "inside.example")
+    rules = ", ".join(
+        f"MAP {name} 127.0.0.1:{(inside if name in private else site).port}"
+        for name in NAMES
+    )
+    script = tmp_path_factory.mktemp("chromium") / "chrome"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'exec {program} "--host-resolver-rules={rules}" \\\n'
+        "  --unsafely-treat-insecure-origin-as-secure=http://site.example \\\n"
+        '  "$@"\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def environment_with(cache: Path) -> dict[str, str]:
+    """Return the environment of a server whose Wrangler has this cache."""
+    # CI: else Chromium refuses to run as root.
+    return {**node_environment(), "CI": "1", "XDG_CACHE_HOME": str(cache)}
+
+
+@pytest.fixture(scope="module")
+def server(
+    chromium: Path, render: Render, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DevServer]:
+    """A server of the Worker, with this Chromium for a browser."""
+    cache = tmp_path_factory.mktemp("cache")
+    miniflare = (ROOT / "node_modules/miniflare/dist/src/index.js").read_text()
+    (version,) = re.findall(r'BROWSER_VERSION = "([\d.]+)"', miniflare)
+    for platform in ("linux", "linux_arm"):
+        installed = cache / f".wrangler/chrome/{platform}-{version}"
+        (installed / "chrome-linux64").mkdir(parents=True)
+        shutil.copy2(chromium, installed / "chrome-linux64" / "chrome")
+        (installed / ".miniflare-install-complete").touch()
+
+    project = link_toolchain(render(["browser"], project_name="test-browser"))
+    public = {name: address for name, address in NAMES.items() if address}
+    (project / "entry.js").write_text(ENTRY % public)
+    command = [NODE, "scripts/dev.mjs", "entry.js"]
+    with serve(project, command, environment_with(cache)) as server:
+        yield server
+
+
+def read(server: DevServer, url: str) -> httpx.Response:
+    """Ask a server to open a page, as the operator."""
+    return httpx.get(
+        f"{server.url}/browser",
+        params={"url": url},
+        headers=server.operator,
+        timeout=60,
+        trust_env=False,
+    )
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the code of an error."""
+    return response.status_code, response.json()["error"]["code"]
+
+
+def browsers(server: DevServer) -> list[psutil.Process]:
+    """Return the processes of a server's browsers."""
+    return [p for p in server.processes() if "chrom" in p.name()]
+
+
+def wait_until_closed(server: DevServer) -> None:
+    """Wait until a server has no browser.
+
+    Raises:
+        AssertionError: When it still has one ten seconds later.
+    """
+    deadline = time.monotonic() + 10
+    while browsers(server):
+        assert time.monotonic() < deadline, browsers(server)
+        time.sleep(0.1)
+
+
+def test_a_page_is_rendered(server: DevServer) -> None:
+    response = read(server, "http://site.example/")
+    assert response.status_code == 200, response.text
+    assert response.json() == {
+        "url": "http://site.example/",
+        "title": "Hi",
+        "text": "Hello world",
+    }
+    wait_until_closed(server)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("/late", "came later"), ("/alert", "Before after")]
+)
+def test_scripts_of_a_page_run_to_their_end(
+    server: DevServer, path: str, text: str
+) -> None:
+    response = read(server, f"http://site.example{path}")
+    assert response.json().get("text") == text
+
+
+def test_redirects_are_followed(server: DevServer) -> None:
+    url = "http://other.example/?moved"
+    response = read(server, f"http://site.example/redirect?{url}")
+    assert response.status_code == 200, response.text
+    assert response.json()["url"] == url
+
+
+def test_requests_at_once_get_a_browser_each(server: DevServer) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        urls = [f"http://site.example/?{number}" for number in range(3)]
+        answers = list(pool.map(lambda url: read(server, url), urls))
+    assert [answer.json().get("url") for answer in answers] == urls
+    wait_until_closed(server)
+
+
+# --- Private addresses --------------------------------------------------------
+
+
+def test_without_the_worker_the_browser_reaches_private_addresses(
+    chromium: Path, inside: Site, tmp_path: Path
+) -> None:
+    # Else the tests below would prove nothing.
+    before = len(inside.paths)
+    options = ["--headless", "--no-sandbox", "--disable-popup-blocking"]
+    options += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000"]
+    subprocess.run(
+        [chromium, *options, "--dump-dom", "http://site.example/reaches"],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    reached = set(inside.paths[before:])
+    assert {
+        "/script",
+        "/image",
+        "/fetch",
+        "/name",
+        "/redirected",
+        "/socket",
+        "/socket-of-blob",
+        "/socket-of-frame",
+        "/fetch-of-worker",
+        "/window",
+    } <= reached
+    inside.paths.clear()
+
+
+def test_a_page_reaches_no_private_address(server: DevServer, inside: Site) -> None:
+    response = read(server, "http://site.example/reaches")
+    assert response.status_code == 200, response.text
+    assert response.json()["text"].startswith("Read me")
+    wait_until_closed(server)
+    assert inside.paths == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/redirect?http://10.0.0.1/",
+        "/redirect?http://0x0a.1/",
+        "/redirect?http://inside.example/",
+        "/redirect?http://site.example:8080/",
+        "/redirect?http://user@site.example/",
+        "/redirect?/redirect?http://10.0.0.1/",
+        "/frame",
+        "/object",
+        "/script",
+        "/later",
+        "/refresh",
+    ],
+)
+def test_a_page_that_leads_to_a_private_address_is_refused(
+    server: DevServer, inside: Site, path: str
+) -> None:
+    response = read(server, f"http://site.example{path}")
+    assert code(response) == (400, "blocked_url")
+    assert inside.paths == []
+
+
+def test_a_name_with_a_private_address_is_refused(
+    server: DevServer, inside: Site
+) -> None:
+    response = read(server, "http://inside.example/")
+    assert code(response) == (400, "blocked_url")
+    assert inside.paths == []
+
+
+# --- What fails ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://site.example/missing", "status 404"),
+        ("http://nowhere.example/", "ERR_NAME_NOT_RESOLVED"),
+        ("https://site.example/", "ERR_SSL_PROTOCOL_ERROR"),
+    ],
+)
+def test_a_target_that_fails_is_a_502_that_says_how(
+    server: DevServer, url: str, reason: str
+) -> None:
+    response = read(server, url)
+    assert code(response) == (502, "target_failed")
+    assert reason in response.json()["error"]["message"]
+    wait_until_closed(server)
+
+
+def test_what_takes_too_long_is_a_504_and_leaves_no_browser(server: DevServer) -> None:
+    def leave() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(
+                f"{server.url}/browser?url=http://site.example/hang",
+                headers=server.operator,
+                timeout=5,
+                trust_env=False,
+            )
+        assert browsers(server) != []
+
+    with ThreadPoolExecutor(3) as pool:
+        gone = pool.submit(leave)
+        urls = ["http://site.example/hang", "http://site.example/busy"]
+        answers = list(pool.map(lambda url: read(server, url), urls))
+        gone.result()
+
+    assert [code(answer) for answer in answers] == [(504, "target_timeout")] * 2
+    wait_until_closed(server)
+
+
+def test_without_a_browser_the_route_is_a_503_and_the_rest_works(
+    render: Render, tmp_path: Path
+) -> None:
+    # A file where the browser would be put, so that none is downloaded either.
+    (tmp_path / ".wrangler").mkdir()
+    (tmp_path / ".wrangler/chrome").touch()
+    project = link_toolchain(render(["browser"], project_name="test-no-browser"))
+    with serve(project, environment=environment_with(tmp_path)) as server:
+        started = time.monotonic()
+        response = read(server, "https://example.com/")
+        seconds = time.monotonic() - started
+        refused = read(server, "http://localhost/")
+        health = server.http.get("/health")
+
+    assert code(response) == (503, "browser_unavailable")
+    assert seconds < 5
+    assert code(refused) == (400, "blocked_url")
+    assert health.status_code == 200
