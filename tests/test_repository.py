@@ -153,7 +153,7 @@ def test_the_description_and_the_code_of_a_part_agree_on_its_routes() -> None:
 
 
 def test_every_npm_version_stands_in_one_file() -> None:
-    versions = re.compile(r'"\d+\.\d+\.\d+"|@\d+\.\d+\.\d+')
+    versions = re.compile(r'"\d+\.\d+\.\d+"|@\d+\.\d+\.\d+(?![.\d])')
     found = [
         path.relative_to(ROOT).as_posix()
         for path in tracked_files()
