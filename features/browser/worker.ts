@@ -148,17 +148,17 @@ async function browserTimeout(): Promise<never> {
  * @param url A URL that `browserAllows`.
  * @returns Where redirects have led to, the title, and the visible text. The
  * end of a very long one is missing.
- * @throws ApiError 400 when the page, or a frame in it, leads to an address
- * that is not public; 502 when it cannot be loaded or is an error page.
+ * @throws ApiError 400 when the page leads to an address that is not public; 502
+ * when it cannot be loaded or is an error page.
  */
 async function browserRender(
 	browser: Browser,
 	url: URL,
 ): Promise<{ url: string; title: string; text: string }> {
-	const guard = await browserGuard(browser);
+	const isBlocked = await browserGuard(browser);
 	const page = await browser.newPage();
 	const [read] = await Promise.allSettled([browserRead(page, url)]);
-	if (guard.isBlocked()) {
+	if (isBlocked()) {
 		throw browserBlocked();
 	}
 	if (read.status === "rejected") {
@@ -194,77 +194,80 @@ async function browserRead(page: Page, url: URL) {
  * anything but public addresses.
  *
  * @param browser A browser that has opened nothing yet.
- * @returns `isBlocked`, which tells whether a document has been refused so far.
+ * @returns A function that tells whether its page was refused, at the start or
+ * at a redirect. What a page asks for besides is left out without a word.
  */
-async function browserGuard(
-	browser: Browser,
-): Promise<{ isBlocked: () => boolean }> {
+async function browserGuard(browser: Browser): Promise<() => boolean> {
 	let isBlocked = false;
-	const found = new Map<string, Promise<string[]>>();
+	let pageFrame: string | undefined;
+	const lookups = new Map<string, Promise<string[]>>();
 
-	/** Returns the error that a request must end with, if any. */
-	async function refuse(url: URL, type: string) {
-		// They add nothing to a text.
-		if (["Font", "Image", "Media"].includes(type)) {
-			return "Aborted";
+	/** Returns the error that a request for a URL must end with, if any. */
+	async function refusal(url: URL) {
+		if (!browserAllows(url)) {
+			return "BlockedByClient";
 		}
-		if (browserAllows(url)) {
-			const host = browserHost(url);
-			const search = found.get(host) ?? browserAddresses(host);
-			found.set(host, search);
-			const addresses = await search;
-			if (addresses.length === 0) {
-				return "NameNotResolved";
-			}
-			if (addresses.every(browserIsPublic)) {
-				return null;
-			}
+		const host = browserHost(url);
+		const lookup = lookups.get(host) ?? browserAddresses(host);
+		lookups.set(host, lookup);
+		const addresses = await lookup;
+		if (addresses.length === 0) {
+			return "NameNotResolved";
 		}
-		isBlocked ||= type === "Document";
-		return "BlockedByClient";
+		return addresses.every(browserIsPublic) ? null : "BlockedByClient";
 	}
 
 	// Of the browser itself: what Puppeteer intercepts for a page misses workers
 	// and the first request of a new window.
-	const session = await browser.target().createCDPSession();
-	session.on("Fetch.requestPaused", async (event) => {
-		const { request, requestId, resourceType } = event;
+	const devtools = await browser.target().createCDPSession();
+	devtools.on("Fetch.requestPaused", async (event) => {
+		const { frameId, request, requestId, resourceType } = event;
+		// The first request is that for the page.
+		pageFrame ??= frameId;
 		try {
 			if (event.responseStatusCode ?? event.responseErrorReason) {
-				await browserPassOn(session, event);
+				await browserPassOn(devtools, event);
 				return;
 			}
-			const errorReason = await refuse(new URL(request.url), resourceType);
+			// Fonts, images and media add nothing to a text.
+			const errorReason = ["Font", "Image", "Media"].includes(resourceType)
+				? "Aborted"
+				: await refusal(new URL(request.url));
+			isBlocked ||=
+				errorReason === "BlockedByClient" &&
+				resourceType === "Document" &&
+				frameId === pageFrame;
 			await (errorReason === null
-				? session.send("Fetch.continueRequest", { requestId })
-				: session.send("Fetch.failRequest", { requestId, errorReason }));
+				? devtools.send("Fetch.continueRequest", { requestId })
+				: devtools.send("Fetch.failRequest", { requestId, errorReason }));
 		} catch {
 			// The request is gone, or stays paused for ever: neither does harm.
 		}
 	});
-	await session.send("Fetch.enable", {
+	await devtools.send("Fetch.enable", {
 		patterns: [
 			{ requestStage: "Request" },
 			{ requestStage: "Response", resourceType: "Document" },
 		],
 	});
-	return { isBlocked: () => isBlocked };
+	return () => isBlocked;
 }
 
 /** Gives a document to the page, under `BROWSER_POLICY`. */
 async function browserPassOn(
-	session: CDPSession,
+	devtools: CDPSession,
 	event: CDPEvents["Fetch.requestPaused"],
 ): Promise<void> {
 	const { requestId, responseStatusCode = 0, responseHeaders = [] } = event;
-	// A redirect or a failure: neither has a body.
-	if (responseStatusCode < 200 || Math.floor(responseStatusCode / 100) === 3) {
-		await session.send("Fetch.continueRequest", { requestId });
+	// A failure has no status, a redirect no body.
+	const isRedirect = responseStatusCode >= 300 && responseStatusCode < 400;
+	if (responseStatusCode === 0 || isRedirect) {
+		await devtools.send("Fetch.continueRequest", { requestId });
 		return;
 	}
 	// A policy that is added without giving the body anew has no effect.
-	const { body } = await session.send("Fetch.getResponseBody", { requestId });
-	await session.send("Fetch.fulfillRequest", {
+	const { body } = await devtools.send("Fetch.getResponseBody", { requestId });
+	await devtools.send("Fetch.fulfillRequest", {
 		requestId,
 		responseCode: responseStatusCode,
 		responseHeaders: [
