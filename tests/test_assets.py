@@ -73,10 +73,10 @@ USES = {
     ],
     "alarms": [
         Use("Show", "no reminder", {"User": "eve"}, is_error=True),
-        Use("Start", r"Interval\s*3600 s", {"Interval in seconds": "3600"}),
+        Use("Start", r"Interval\s*3600 s", {"Seconds": "3600"}),
         Use("Show", r"Fired\s*0", has_token=False),
         Use("Cancel", "eve has no reminder"),
-        Use("Start", "everySeconds", {"Interval in seconds": "0"}, is_error=True),
+        Use("Start", "everySeconds", {"Seconds": "0"}, is_error=True),
     ],
     "auth": [
         Use("Show", "No authentication token", is_error=True),
