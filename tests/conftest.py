@@ -32,12 +32,21 @@ PROVIDERS = sorted(
     ),
     key=lambda provider: provider["order"],
 )
+#: The features that ask a model.
+MODEL_FEATURES = [feature["id"] for feature in CATALOG if "model" in feature]
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 #: The range of compatibility dates.
 OLDEST, NEWEST = re.findall(
     r'_date = "([\d-]+)"', (ROOT / "extensions/answers.jinja").read_text()
 )
+#: What they go through with each provider beside the default one: the features
+#: that ask a model, each alone, and all features; and the provider.
+PROVIDER_SETS = [
+    (features, provider["id"])
+    for provider in PROVIDERS[1:]
+    for features in [*([feature] for feature in MODEL_FEATURES), FEATURES]
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,11 +55,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-screenshots", action="store_true")
 
 
-def set_id(features: list[str]) -> str:
-    """Name a set of features in a test's id and in a project's name."""
+def set_id(features: list[str] | str) -> str:
+    """Name a set of features in a test's id and in a project's name.
+
+    What is no list names itself, as providers and dates do.
+    """
     if features == FEATURES:
         return "all"
-    return "-".join(features) or "none"
+    return features if isinstance(features, str) else "-".join(features) or "none"
 
 
 def node_environment() -> dict[str, str]:

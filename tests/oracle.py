@@ -21,6 +21,7 @@ class Feature:
         guarded: Whether any of its routes needs the API token.
         secrets: The names of its secrets beside the API token.
         variables: Its vars, with their default values.
+        model: Whether it asks a model.
         names: Words that stand in a project only when the feature is chosen.
     """
 
@@ -35,6 +36,7 @@ class Feature:
     guarded: bool = False
     secrets: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    model: bool = False
 
 
 FEATURES = {
@@ -133,6 +135,45 @@ FEATURES = {
         routes=("GET /api/hello",),
         names=("ASSETS", "run_worker_first", "public/", "/api/hello"),
     ),
+    "structured-output": Feature(
+        bindings=(),
+        packages=("zod",),
+        routes=("POST /extract 🔒",),
+        guarded=True,
+        model=True,
+        names=("/extract", "calendar_event", "modelJson", "structured-output"),
+    ),
+}
+
+#: The provider of a model that people get who do not choose.
+DEFAULT = "workers-ai"
+#: What each provider of a model brings to the features that ask one.
+PROVIDERS = {
+    "workers-ai": Feature(
+        bindings=("AI",),
+        routes=(),
+        variables={"AI_MODEL": "@cf/meta/llama-3.3-70b-instruct-fp8-fast"},
+        files=("test/provider.ts",),
+        names=("env.AI", "Workers AI", "@cf"),
+    ),
+    "openai": Feature(
+        bindings=(),
+        routes=(),
+        packages=("openai",),
+        secrets=("OPENAI_API_KEY",),
+        variables={"AI_MODEL": "gpt-5.6-luna", "AI_GATEWAY_BASE_URL": ""},
+        files=("test/provider.ts",),
+        names=("openai", "OPENAI_API_KEY"),
+    ),
+    "anthropic": Feature(
+        bindings=(),
+        routes=(),
+        packages=("@anthropic-ai/sdk",),
+        secrets=("ANTHROPIC_API_KEY",),
+        variables={"AI_MODEL": "claude-haiku-5-5", "AI_GATEWAY_BASE_URL": ""},
+        files=("test/provider.ts",),
+        names=("anthropic", "Anthropic", "ANTHROPIC_API_KEY"),
+    ),
 }
 
 BASE_ROUTES = ("GET /", "GET /health")
@@ -167,9 +208,16 @@ TOOLS = {
 }
 
 
-def bindings(chosen: list[str]) -> set[str]:
+def parts(chosen: list[str], provider: str) -> list[Feature]:
+    """Return what a project is made of beside the base, in its order."""
+    features = [FEATURES[feature] for feature in chosen]
+    models = [PROVIDERS[provider]] if any(part.model for part in features) else []
+    return models + features
+
+
+def bindings(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the names of all bindings of a project."""
-    return {name for feature in chosen for name in FEATURES[feature].bindings}
+    return {name for part in parts(chosen, provider) for name in part.bindings}
 
 
 def classes(chosen: list[str]) -> dict[str, str]:
@@ -184,12 +232,10 @@ def workflows(chosen: list[str]) -> dict[str, str]:
     return dict(pair for items in pairs for pair in items)
 
 
-def packages(chosen: list[str]) -> set[str]:
+def packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the npm packages that a project needs at run time."""
-    return {
-        "hono",
-        *(name for feature in chosen for name in FEATURES[feature].packages),
-    }
+    own = (name for part in parts(chosen, provider) for name in part.packages)
+    return {"hono", *own}
 
 
 def dev_packages(chosen: list[str]) -> set[str]:
@@ -200,16 +246,16 @@ def dev_packages(chosen: list[str]) -> set[str]:
     }
 
 
-def secrets(chosen: list[str]) -> list[str]:
+def secrets(chosen: list[str], provider: str = DEFAULT) -> list[str]:
     """Return the secrets that a project requires."""
     guarded = any(FEATURES[feature].guarded for feature in chosen)
-    own = [name for feature in chosen for name in FEATURES[feature].secrets]
+    own = [name for part in parts(chosen, provider) for name in part.secrets]
     return (["API_TOKEN"] if guarded else []) + own
 
 
-def variables(chosen: list[str]) -> dict[str, str]:
+def variables(chosen: list[str], provider: str = DEFAULT) -> dict[str, str]:
     """Return the vars of a project."""
-    pairs = (FEATURES[feature].variables.items() for feature in chosen)
+    pairs = (part.variables.items() for part in parts(chosen, provider))
     return {"ALLOWED_ORIGINS": "", **dict(pair for items in pairs for pair in items)}
 
 
@@ -226,11 +272,11 @@ def worker_first(chosen: list[str]) -> list[str]:
     return sorted(f"/{segment}{rest}" for segment in segments for rest in ("", "/*"))
 
 
-def files(chosen: list[str]) -> set[str]:
+def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the paths of all files of a project."""
     tests = {f"test/{feature}.test.ts" for feature in chosen}
-    examples = {".dev.vars.example"} if secrets(chosen) else set()
-    others = {path for feature in chosen for path in FEATURES[feature].files}
+    examples = {".dev.vars.example"} if secrets(chosen, provider) else set()
+    others = {path for part in parts(chosen, provider) for path in part.files}
     panels = {f"public/panels/{feature}.js" for feature in chosen}
     return (
         BASE_FILES

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import (
     CATALOG,
+    PROVIDERS,
     WRANGLER,
     copy_template,
     link_toolchain,
@@ -40,8 +41,8 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(probed: Path, render: Render) -> Render:
     """Return a function that renders a project of that template, with packages."""
 
-    def make(features: list[str]) -> Path:
-        return link_toolchain(render(features, source=probed))
+    def make(features: list[str], **answers: object) -> Path:
+        return link_toolchain(render(features, source=probed, **answers))
 
     return make
 
@@ -52,7 +53,19 @@ def make(probed: Path, render: Render) -> Render:
 def test_features_that_use_every_joint_are_clean_under_the_tools(
     make: Render, features: list[str]
 ) -> None:
-    project = make(features)
+    assert_clean(make(features))
+
+
+# The fixture asks for text alone, and has the tests of what all providers do.
+@pytest.mark.parametrize("provider", [provider["id"] for provider in PROVIDERS])
+def test_every_provider_streams_what_the_model_says(
+    make: Render, provider: str
+) -> None:
+    assert_clean(make(["reply"], ai_provider=provider))
+
+
+def assert_clean(project: Path) -> None:
+    """Check that the tools find nothing, and that the project's tests pass."""
     node(project, WRANGLER, "types", "--strict-vars=false")
     node(project, "tsc")
     node(project, "biome", "check", "--error-on-warnings")

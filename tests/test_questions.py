@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from conftest import (
     CATALOG,
     FEATURES,
+    MODEL_FEATURES,
     PROVIDERS,
     commit,
     copy_template,
@@ -40,6 +41,7 @@ from conftest import (
 ANSWERS = {
     "project_name": ("chosen-name", "chosen-name"),
     "features": (FEATURES, f"[{', '.join(FEATURES[::-1])}]"),
+    "ai_provider": ("anthropic", "anthropic"),
     "package_manager": ("bun", "bun"),
     "hyperdrive_id": ("0123456789abcdef" * 2, "0123456789abcdef" * 2),
     "custom_domain": ("app.example.com", "app.example.com"),
@@ -82,9 +84,9 @@ def macros(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the template as 1.1.0, and 1.0.0 with one more feature.
+    """A repository with the template as 1.1.0, and as 1.0.0 with more to choose.
 
-    The feature that 1.1.0 no longer has is called `retired`.
+    The feature and the provider that 1.1.0 no longer has are called `retired`.
     """
     repository = copy_template(tmp_path_factory.mktemp("releases"))
     retired = {
@@ -96,8 +98,14 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (repository / "features/retired").mkdir()
     for name, text in retired.items():
         (repository / "features/retired" / name).write_text(text)
+    provider = repository / "providers/retired"
+    shutil.copytree(repository / "providers" / PROVIDERS[0]["id"], provider)
+    text = (provider / "provider.yml").read_text()
+    renamed = text.replace(f"id: {PROVIDERS[0]['id']}\n", "id: retired\n")
+    (provider / "provider.yml").write_text(renamed)
     release(repository, "1.0.0")
     shutil.rmtree(repository / "features/retired")
+    shutil.rmtree(provider)
     release(repository, "1.1.0")
     return repository
 
@@ -263,6 +271,12 @@ def test_the_answer_to_the_question_of_a_feature_goes_with_it(
         "hyperdrive_id": digits,
     }
     assert "hyperdrive_id" not in recorded(render(["auth"], hyperdrive_id=digits))
+
+    for feature in MODEL_FEATURES:
+        assert recorded(render([feature]))["ai_provider"] == "workers-ai"
+        openai = recorded(render([feature], ai_provider="openai"))
+        assert openai["ai_provider"] == "openai"
+    assert "ai_provider" not in recorded(render(["auth"], ai_provider="openai"))
 
 
 def test_the_order_of_choosing_features_changes_nothing(
@@ -451,6 +465,7 @@ NAME_RULE = ["1 to 54 lower-case letters, digits and dashes", "no dash at either
 DATE_RULE = ["2025-03-07 to 20"]
 ID_RULE = ["32 hexadecimal digits", "32 zeros"]
 HOST_RULE = ["app.example.com", "empty for workers.dev"]
+PROVIDER_IDS = [provider["id"] for provider in PROVIDERS]
 MANAGERS = ["npm", "pnpm", "yarn", "bun"]
 
 #: A question, a bad answer, how the message names it, and what it says of what
@@ -507,6 +522,10 @@ BAD_ANSWERS = [
     ("custom_domain", ["app.example.org"], "['app.example.org']", HOST_RULE),
     ("custom_domain", False, "'False'", HOST_RULE),
     ("custom_domain", None, "'None'", HOST_RULE),
+    ("ai_provider", "nobody", "'nobody'", PROVIDER_IDS),
+    ("ai_provider", "workers-ai\n", "'workers-ai\\n'", PROVIDER_IDS),
+    ("ai_provider", ["openai"], "['openai']", PROVIDER_IDS),
+    ("ai_provider", None, "'None'", PROVIDER_IDS),
     ("package_manager", "cargo", "'cargo'", MANAGERS),
     ("package_manager", ["npm"], "['npm']", MANAGERS),
     ("package_manager", {"npm": True}, "{'npm': True}", MANAGERS),
@@ -631,7 +650,7 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
     for prompt, keys in [
         ("Name of the Worker", CLEAR + "typed-name" + ENTER),
         # From the first: choose it, go down to `auth`, which is chosen already,
-        # drop it, and go on to `hyperdrive`.
+        # drop it, and go on to `hyperdrive` and to one that asks a model.
         (
             "What should it do",
             SPACE
@@ -639,8 +658,11 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
             + SPACE
             + DOWN * (FEATURES.index("hyperdrive") - FEATURES.index("auth"))
             + SPACE
+            + DOWN * (FEATURES.index(MODEL_FEATURES[0]) - FEATURES.index("hyperdrive"))
+            + SPACE
             + ENTER,
         ),
+        ("Whose model should answer", DOWN + ENTER),
         ("Package manager", DOWN + DOWN + ENTER),
         ("Id of the Hyperdrive configuration", CLEAR + "a" * 32 + ENTER),
         ("Host name to serve on", "app.example.com" + ENTER),
@@ -654,7 +676,8 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
     assert "compatibility" not in transcript.lower()
     answers = recorded(project)
     assert answers["project_name"] == "typed-name"
-    assert answers["features"] == [FEATURES[0], "hyperdrive"]
+    assert answers["features"] == [FEATURES[0], "hyperdrive", MODEL_FEATURES[0]]
+    assert answers["ai_provider"] == "openai"
     assert answers["package_manager"] == "yarn"
     assert answers["hyperdrive_id"] == "a" * 32
     assert answers["custom_domain"] == "app.example.com"
@@ -669,8 +692,8 @@ def test_enter_alone_takes_every_default(
 ) -> None:
     copying = terminal("copy", template, tmp_path / "my-worker")
     copying.expect_exact("Name of the Worker")
-    # Without the date and the id, which are not asked.
-    copying.send(ENTER * (len(ANSWERS) - 2))
+    # Without the date, the id and the provider, which are not asked.
+    copying.send(ENTER * (len(ANSWERS) - 3))
     assert ended(copying) == 0
     assert contents(tmp_path / "my-worker") == contents(render(["auth"]))
 
@@ -860,7 +883,7 @@ def test_nothing_is_asked_when_no_class_goes(
     assert recorded(project)["features"] == ["websockets", "alarms"]
 
 
-# --- Features that the template no longer has ---------------------------------
+# --- Choices that the template no longer has ----------------------------------
 
 
 @pytest.mark.parametrize("kept", [["websockets", "alarms"], []])
@@ -868,9 +891,22 @@ def test_a_retired_feature_takes_no_other_answer_with_it(
     kept: list[str], committed: Callable[..., Path]
 ) -> None:
     others = {name: value for name, (value, _) in ANSWERS.items()}
+    # Which of them is asked depends on the features.
     del others["project_name"], others["features"]
     project = committed([*kept, "retired"], **others)
     before = recorded(project)
     copier.run_update(project, defaults=True, overwrite=True, quiet=True)
     after = recorded(project)
     assert after == {**before, "_commit": "1.1.0", "features": kept}
+
+
+def test_a_retired_provider_gives_way_to_the_default_and_takes_nothing_with_it(
+    committed: Callable[..., Path],
+) -> None:
+    features = [MODEL_FEATURES[0], "websockets"]
+    project = committed(features, ai_provider="retired", package_manager="bun")
+    before = recorded(project)
+    assert before["ai_provider"] == "retired"
+    copier.run_update(project, defaults=True, overwrite=True, quiet=True)
+    after = {**before, "_commit": "1.1.0", "ai_provider": PROVIDERS[0]["id"]}
+    assert recorded(project) == after

@@ -14,6 +14,8 @@ from conftest import (
     CATALOG,
     FEATURE_SETS,
     FEATURES,
+    MODEL_FEATURES,
+    PROVIDERS,
     link_toolchain,
     node_environment,
     set_id,
@@ -23,7 +25,14 @@ from workbench import ROOT
 
 Project = Callable[..., Path]
 
-SETS = {set_id(features): features for features in FEATURE_SETS}
+#: The answers that make the projects whose READMEs are tested.
+SETS: dict[str, dict] = {
+    **{set_id(features): {"features": features} for features in FEATURE_SETS},
+    **{
+        provider["id"]: {"features": MODEL_FEATURES, "ai_provider": provider["id"]}
+        for provider in PROVIDERS[1:]
+    },
+}
 #: The words of each package manager.
 PACKAGE_MANAGERS = {
     "npm": {"npm", "npx"},
@@ -125,9 +134,9 @@ def readme_of(directory: Path) -> str:
 def server(
     request: pytest.FixtureRequest, render: Callable[..., Path]
 ) -> Iterator[DevServer]:
-    """A server of the set of features that the parameter names."""
+    """A server of the project that the parameter names."""
     name = f"test-{request.param}"
-    project = link_toolchain(render(SETS[request.param], project_name=name))
+    project = link_toolchain(render(**SETS[request.param], project_name=name))
     with serve(project) as server:
         yield server
 
@@ -167,7 +176,7 @@ def test_every_command_answers_what_the_readme_shows(server: DevServer) -> None:
 def test_every_curl_command_is_followed_by_its_response(
     project: Project, name: str
 ) -> None:
-    for block in blocks_of(readme_of(project(SETS[name]))):
+    for block in blocks_of(readme_of(project(**SETS[name]))):
         if "curl" in SUBSTITUTION.sub("", block.code):
             assert block.kind == "sh", block.code
             assert block.answer is not None, block.code
@@ -221,6 +230,6 @@ def test_commands_are_those_of_the_package_manager(
 def test_nothing_of_the_template_is_left_unresolved(
     project: Project, name: str
 ) -> None:
-    readme = readme_of(project(SETS[name]))
+    readme = readme_of(project(**SETS[name]))
     for leftover in ("{project_name}", "{{", "{%", "{#", "//%", "jinja"):
         assert leftover not in readme

@@ -12,7 +12,14 @@ import jsonschema
 import pytest
 
 import oracle
-from conftest import FEATURE_SETS, FEATURES, node, set_id
+from conftest import (
+    FEATURE_SETS,
+    FEATURES,
+    PROVIDER_SETS,
+    PROVIDERS,
+    node,
+    set_id,
+)
 from workbench import ROOT
 
 Render = Callable[..., Path]
@@ -23,6 +30,10 @@ SUBSETS = [
     for size in sorted({0, 1, 2, len(FEATURES) - 1, len(FEATURES)})
     for subset in itertools.combinations(FEATURES, size)
 ]
+#: The same with the default provider, and what other providers are tried with.
+PROJECTS = [*((subset, oracle.DEFAULT) for subset in SUBSETS), *PROVIDER_SETS]
+
+each_project = pytest.mark.parametrize(("features", "provider"), PROJECTS, ids=set_id)
 
 
 def config(project: Path) -> dict:
@@ -48,26 +59,32 @@ def test_the_oracle_knows_every_feature() -> None:
     assert set(oracle.FEATURES) == set(FEATURES)
 
 
-@pytest.mark.parametrize("features", SUBSETS, ids=set_id)
+def test_the_oracle_knows_every_provider() -> None:
+    assert list(oracle.PROVIDERS) == [provider["id"] for provider in PROVIDERS]
+
+
+@each_project
 def test_a_project_holds_what_its_features_need(
-    render: Render, features: list[str]
+    render: Render, features: list[str], provider: str
 ) -> None:
-    project = render(features)
+    project = render(features, ai_provider=provider)
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {"bindings": []})["bindings"]
     workflows = wrangler.get("workflows", [])
     others = re.findall(r'"binding": "(\w+)"', json.dumps(wrangler))
 
-    assert set(texts(project)) == oracle.files(features)
+    assert set(texts(project)) == oracle.files(features, provider)
     assert {b["name"]: b["class_name"] for b in objects} == oracle.classes(features)
     assert {w["binding"]: w["class_name"] for w in workflows} == oracle.workflows(
         features
     )
-    assert {b["name"] for b in objects} | set(others) == oracle.bindings(features)
-    assert set(package(project)["dependencies"]) == oracle.packages(features)
+    assert {b["name"] for b in objects} | set(others) == oracle.bindings(
+        features, provider
+    )
+    assert set(package(project)["dependencies"]) == oracle.packages(features, provider)
     assert set(package(project)["devDependencies"]) == oracle.dev_packages(features)
     required = wrangler.get("secrets", {"required": []})["required"]
-    assert required == oracle.secrets(features)
+    assert required == oracle.secrets(features, provider)
     rows = re.findall(r"^\| `([A-Z]+ /\S*)`( 🔒)? \|", readme(project), re.MULTILINE)
     assert {route + lock for route, lock in rows} == oracle.routes(features)
 
@@ -77,29 +94,31 @@ def readme(project: Path) -> str:
     return (project / "README.md").read_text()
 
 
-@pytest.mark.parametrize("features", SUBSETS, ids=set_id)
-def test_a_project_holds_nothing_of_other_features(
-    render: Render, features: list[str]
+@each_project
+def test_a_project_holds_nothing_of_other_features_and_providers(
+    render: Render, features: list[str], provider: str
 ) -> None:
-    everything = "\n".join(texts(render(features)).values())
-    others = set(FEATURES) - set(features)
-    foreign = [word for other in others for word in oracle.FEATURES[other].names]
+    everything = "\n".join(texts(render(features, ai_provider=provider)).values())
+    known = {**oracle.FEATURES, **oracle.PROVIDERS}
+    chosen = oracle.parts(features, provider)
+    others = [part for part in known.values() if part not in chosen]
+    foreign = [word for other in others for word in other.names]
     # Word by word, since `session` may stand in `--show-interactive-dev-session`.
     found = [word for word in foreign if re.search(rf"(?<![-\w]){word}\b", everything)]
     assert found == []
 
 
-@pytest.mark.parametrize("features", SUBSETS, ids=set_id)
+@each_project
 def test_the_config_holds_what_the_specification_asks_of_every_one(
-    render: Render, features: list[str]
+    render: Render, features: list[str], provider: str
 ) -> None:
-    project = render(features, project_name="my-app")
+    project = render(features, project_name="my-app", ai_provider=provider)
     wrangler = config(project)
     assert wrangler["name"] == "my-app"
     assert wrangler["main"] == "src/index.ts"
     assert wrangler["compatibility_flags"] == ["nodejs_compat"]
     assert wrangler["observability"] == {"enabled": True, "head_sampling_rate": 1}
-    assert wrangler["vars"] == oracle.variables(features)
+    assert wrangler["vars"] == oracle.variables(features, provider)
     if "assets" in features:
         first = wrangler["assets"]["run_worker_first"]
         assert first == oracle.worker_first(features)

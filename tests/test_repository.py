@@ -11,7 +11,8 @@ import yaml
 from conftest import CATALOG, FEATURES, tracked_files
 from workbench import ROOT
 
-PARTS = sorted([*ROOT.glob("base/*"), *ROOT.glob("features/*")])
+PROVIDERS = sorted(ROOT.glob("providers/*"))
+PARTS = sorted([*ROOT.glob("base/*"), *PROVIDERS, *ROOT.glob("features/*")])
 PROBES = sorted(ROOT.glob("tests/features/*"))
 IMPORT = re.compile(
     r'^import (type )?(\{[^}]*\}|\* as (\w+)|(\w+)) from "([^"]+)";$', re.MULTILINE
@@ -30,7 +31,7 @@ def code(part: Path) -> str:
 
 def description(part: Path) -> dict:
     """Return the description of a part."""
-    (path,) = [*part.glob("feature.yml"), *part.glob("base.yml")]
+    (path,) = part.glob("*.yml")
     return yaml.safe_load(path.read_text())
 
 
@@ -46,7 +47,10 @@ def test_a_part_is_complete(part: Path) -> None:
     if known.get("tests", True):
         needed |= {"worker.test.ts", "guide.md"}
     panel = {"page.html", "page.js"}
-    named = {*needed, *panel, "feature.yml", "base.yml", *known.get("files", [])}
+    if part in PROVIDERS:
+        needed |= {"guide.md", "test/provider.ts"}
+    kinds = {"feature.yml", "base.yml", "provider.yml"}
+    named = {*needed, *panel, *kinds, *known.get("files", [])}
     present = {
         path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file()
     }
@@ -55,8 +59,13 @@ def test_a_part_is_complete(part: Path) -> None:
 
 
 def test_no_two_parts_stand_in_one_place() -> None:
-    orders = Counter(description(part)["order"] for part in PARTS + PROBES)
-    assert [order for order, count in orders.items() if count > 1] == []
+    # Of the providers, a project has one, between the base and the features.
+    for parts in (
+        PROVIDERS,
+        [part for part in PARTS + PROBES if part not in PROVIDERS],
+    ):
+        orders = Counter(description(part)["order"] for part in parts)
+        assert [order for order, count in orders.items() if count > 1] == []
 
 
 def test_the_order_of_released_features_is_for_ever() -> None:
@@ -71,6 +80,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "analytics": 70,
         "browser": 80,
         "assets": 90,
+        "structured-output": 110,
     }
 
 
@@ -110,15 +120,19 @@ def top_level_names(part: Path) -> list[str]:
 
 
 def test_no_two_parts_declare_one_name() -> None:
-    names = Counter(n for part in PARTS + PROBES for n in top_level_names(part))
-    assert [declared for declared, count in names.items() if count > 1] == []
+    for provider in PROVIDERS:
+        others = [other for other in PROVIDERS if other != provider]
+        parts = [part for part in PARTS + PROBES if part not in others]
+        names = Counter(name for part in parts for name in top_level_names(part))
+        assert [declared for declared, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize(
-    "part", [p for p in PARTS + PROBES if p.parent.name == "features"], ids=name
+    "part", [p for p in PARTS + PROBES if p.parent.name != "base"], ids=name
 )
-def test_the_names_of_a_feature_start_with_its_own(part: Path) -> None:
-    feature = part.name.replace("-", "").lower()
+def test_the_names_of_a_part_start_with_its_own(part: Path) -> None:
+    # Whichever provider it is, it gives the model.
+    feature = "model" if part in PROVIDERS else part.name.replace("-", "").lower()
     known = description(part)
     classes = {entry["class"] for entry in known.get("durable_objects", [])}
     workflows = known.get("wrangler", {}).get("workflows", [])
@@ -152,6 +166,27 @@ def test_the_description_and_the_code_of_a_part_agree_on_its_routes() -> None:
         assert called == described
 
 
+def signatures(path: Path) -> dict[str, str]:
+    """Return what a module exports: the type of each function and value, by name.
+
+    The names of parameters are left out, since they are no part of a type.
+    """
+    exported = r"^export (?:async )?(?:const|function) (\w+)([^;]*?)(?: \{\n| =)"
+    found = re.findall(exported, path.read_text(), re.MULTILINE)
+    return {
+        name: re.sub(r"\{[^}]*\}: |\b\w+: |[\s,]", "", signature)
+        for name, signature in found
+    }
+
+
+@pytest.mark.parametrize("file", ["worker.ts", "test/provider.ts"])
+def test_all_providers_have_one_interface(file: str) -> None:
+    first, *others = (signatures(provider / file) for provider in PROVIDERS)
+    assert first
+    for other in others:
+        assert other == first
+
+
 def test_every_npm_version_stands_in_one_file() -> None:
     versions = re.compile(r'"\d+\.\d+\.\d+"|@\d+\.\d+\.\d+(?![.\d])')
     found = [
@@ -160,6 +195,7 @@ def test_every_npm_version_stands_in_one_file() -> None:
         if path.is_relative_to(ROOT / "template")
         or path.is_relative_to(ROOT / "features")
         or path.is_relative_to(ROOT / "base")
+        or path.is_relative_to(ROOT / "providers")
         if versions.search(path.read_text())
     ]
     assert found == []

@@ -17,6 +17,7 @@ from conftest import (
     FEATURE_SETS,
     NEWEST,
     OLDEST,
+    PROVIDER_SETS,
     PROVIDERS,
     WRANGLER,
     node,
@@ -28,15 +29,26 @@ from workbench import NPM, ROOT
 Project = Callable[..., Path]
 
 
+DEFAULT_PROVIDER = PROVIDERS[0]["id"]
+#: The sets of features, and the provider of a model.
+PROJECTS = [
+    *((features, DEFAULT_PROVIDER) for features in FEATURE_SETS),
+    *PROVIDER_SETS,
+]
+
+
 @pytest.mark.parametrize(
-    ("features", "date"),
-    [*((features, NEWEST) for features in FEATURE_SETS), (FEATURE_SETS[-1], OLDEST)],
-    ids=lambda value: value if isinstance(value, str) else set_id(value),
+    ("features", "provider", "date"),
+    [
+        *((features, provider, NEWEST) for features, provider in PROJECTS),
+        (FEATURE_SETS[-1], DEFAULT_PROVIDER, OLDEST),
+    ],
+    ids=set_id,
 )
 def test_a_project_is_clean_under_the_tools(
-    project: Project, features: list[str], date: str
+    project: Project, features: list[str], provider: str, date: str
 ) -> None:
-    directory = project(features, compatibility_date=date)
+    directory = project(features, ai_provider=provider, compatibility_date=date)
     node(directory, WRANGLER, "types", "--strict-vars=false")
     node(directory, "tsc")
     node(directory, "biome", "check", "--error-on-warnings")
@@ -51,10 +63,11 @@ def test_the_projects_own_tests_pass(
     directories = [
         project(
             features,
+            ai_provider=provider,
             compatibility_date=date,
-            project_name=f"{set_id(features)}-{date}",
+            project_name=f"{set_id(features)}-{provider}-{date}",
         )
-        for features in FEATURE_SETS
+        for features, provider in PROJECTS
     ]
 
     report = run_vitest(directories, tmp_path)
@@ -111,8 +124,8 @@ def test_the_sources_type_check_where_they_stand(project: Project) -> None:
     config = everything / "wrangler.jsonc"
     merged = json5.loads(config.read_text())
     for provider in PROVIDERS:
-        merged["vars"] |= provider["wrangler"]["vars"]
-        merged["ai"] = {"binding": "AI"}
+        variables = merged["vars"] | provider["wrangler"]["vars"]
+        merged |= {**provider["wrangler"], "vars": variables}
         merged["secrets"]["required"] += provider.get("secrets", {})
     config.write_text(json.dumps(merged))
     node(everything, WRANGLER, "types", "--strict-vars=false")

@@ -8,6 +8,7 @@ import pytest
 
 from conftest import (
     FEATURES,
+    PROVIDERS,
     WRANGLER,
     commit,
     copy_template,
@@ -55,11 +56,12 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(releases: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that starts a committed project from 1.0.0."""
 
-    def start(features: list[str], version: str = "1.0.0") -> Path:
+    def start(features: list[str], version: str = "1.0.0", *more: str) -> Path:
         project = tmp_path / f"from-{version}" / "my-worker"
         data = f"features=[{','.join(features)}]"
         ref = f"--vcs-ref={version}"
-        copier("copy", "--quiet", "--defaults", ref, "--data", data, releases, project)
+        options = ["--quiet", "--defaults", ref, "--data", data, *more]
+        copier("copy", *options, releases, project)
         commit(project, "Start")
         return project
 
@@ -168,6 +170,7 @@ def test_removing_a_feature_keeps_the_users_edits(
     assert not (project / f"test/{feature}.test.ts").exists()
 
 
+<<<<<<< HEAD
 def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
     start: Callable[..., Path],
 ) -> None:
@@ -187,6 +190,27 @@ def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
         assert [f for f in FEATURES if f'"{f}-title"' in page] == [
             f for f in FEATURES if f in features
         ]
+=======
+@pytest.mark.parametrize("provider", [p["id"] for p in PROVIDERS[1:]])
+def test_another_provider_takes_the_place_of_the_first(
+    start: Callable[..., Path], provider: str
+) -> None:
+    project = start(FEATURES)
+    edit_everywhere(project)
+    update(project, None, f"--data=ai_provider={provider}")
+    assert_edits_are_kept(project)
+    assert config(project)["vars"]["MY_VAR"] == "mine"
+    fresh = start(FEATURES, "1.1.0", f"--data=ai_provider={provider}")
+    for path in ("package.json", "test/provider.ts", "test/structured-output.test.ts"):
+        assert texts(project)[path] == texts(fresh)[path]
+
+    update(project, None, f"--data=ai_provider={PROVIDERS[0]['id']}")
+    assert_edits_are_kept(project)
+    link_toolchain(project)
+    node(project, WRANGLER, "types", "--strict-vars=false")
+    node(project, "tsc")
+    node(project, "biome", "check", "--error-on-warnings")
+>>>>>>> 5a9954f (Add structured-output: JSON of a checked shape from any text)
 
 
 def test_an_edited_project_that_gained_all_features_is_clean(

@@ -50,14 +50,23 @@ export async function unconfigured<T>(run: () => Promise<T>): Promise<T> {
 	}
 }
 
-/** Lets the API answer with an error. */
-export function failWith(
-	status: number,
-	headers: Record<string, string> = {},
-): void {
+function fail(status: number, headers: Record<string, string> = {}): void {
 	const error = { type: "error", message: SECRET_WORDS };
 	standIn(() => Response.json({ type: "error", error }, { status, headers }));
 }
+
+/** Lets the API answer with an error. */
+export function failWith(status: number): void {
+	fail(status);
+}
+
+/** Ways of too many requests, with the seconds that a client is told to wait. */
+export const busy: [seconds: string, fail: () => void][] = [
+	["7", () => fail(429, { "Retry-After": "7" })],
+	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
+	["60", () => fail(429, { "Retry-After": "-1" })],
+	["60", () => fail(429)],
+];
 
 /** Lets the API be out of reach. */
 export function failToConnect(): void {
@@ -96,11 +105,18 @@ function complete(content: object[], stop_reason = "end_turn"): void {
 
 /** Lets the model answer with a text that should be JSON. */
 export function answerJson(text: string): void {
-	complete([
-		{ type: "thinking", thinking: SECRET_WORDS, signature: "" },
-		{ type: "text", text },
-	]);
+	complete([{ type: "text", text }]);
 }
+
+/** Ways in which the API answers with JSON. */
+export const jsonAnswers: Record<string, (json: string) => void> = {
+	"as text": answerJson,
+	"after its thoughts": (text) =>
+		complete([
+			{ type: "thinking", thinking: SECRET_WORDS, signature: "" },
+			{ type: "text", text },
+		]),
+};
 
 /** Ways in which the API answers with 200 and yet with nothing to use. */
 export const jsonFailures: Record<string, () => void> = {

@@ -54,14 +54,23 @@ export async function unconfigured<T>(run: () => Promise<T>): Promise<T> {
 	}
 }
 
-/** Lets the API answer with an error. */
-export function failWith(
-	status: number,
-	headers: Record<string, string> = {},
-): void {
+function fail(status: number, headers: Record<string, string> = {}): void {
 	const error = { message: SECRET_WORDS, type: "error", code: "error" };
 	standIn(() => Response.json({ error }, { status, headers }));
 }
+
+/** Lets the API answer with an error. */
+export function failWith(status: number): void {
+	fail(status);
+}
+
+/** Ways of too many requests, with the seconds that a client is told to wait. */
+export const busy: [seconds: string, fail: () => void][] = [
+	["7", () => fail(429, { "Retry-After": "7" })],
+	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
+	["60", () => fail(429, { "Retry-After": "-1" })],
+	["60", () => fail(429)],
+];
 
 /** Lets the API be out of reach. */
 export function failToConnect(): void {
@@ -105,6 +114,11 @@ function complete(message: object, finish_reason = "stop"): void {
 export function answerJson(content: string): void {
 	complete({ role: "assistant", content, refusal: null });
 }
+
+/** Ways in which the API answers with JSON. */
+export const jsonAnswers: Record<string, (json: string) => void> = {
+	"as text": answerJson,
+};
 
 /** Ways in which the API answers with 200 and yet with nothing to use. */
 export const jsonFailures: Record<string, () => void> = {

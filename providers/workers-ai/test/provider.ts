@@ -43,13 +43,22 @@ export function unconfigured<T>(run: () => Promise<T>): Promise<T> {
 	return run();
 }
 
-/** Lets Workers AI answer with an error, which comes without headers. */
-export function failWith(status: number): void {
-	const code = status === 429 ? 3040 : 5000;
+function failWithCode(code: number): void {
 	standIn(() => {
 		throw new Error(`${code}: ${SECRET_WORDS}`);
 	});
 }
+
+/** Lets Workers AI fail with a code that it documents for a status. */
+export function failWith(status: number): void {
+	failWithCode({ 400: 5007, 401: 5018, 429: 3040 }[status] ?? 3043);
+}
+
+/** Ways of too many requests, with the seconds that a client is told to wait. */
+export const busy: [seconds: string, fail: () => void][] = [
+	["60", () => failWithCode(3036)],
+	["60", () => failWithCode(3040)],
+];
 
 /** Lets Workers AI be out of reach. */
 export function failToConnect(): void {
@@ -80,6 +89,14 @@ export function jsonRequest(question: {
 export function answerJson(response: string): void {
 	standIn(() => ({ response }));
 }
+
+/** Ways in which models answer with JSON. */
+export const jsonAnswers: Record<string, (json: string) => void> = {
+	"as text": answerJson,
+	"as an object": (json) => standIn(() => ({ response: JSON.parse(json) })),
+	"as newer ones do": (content) =>
+		standIn(() => ({ choices: [{ message: { content } }] })),
+};
 
 /** Ways in which Workers AI gives nothing to use. */
 export const jsonFailures: Record<string, () => void> = {
