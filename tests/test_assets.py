@@ -49,6 +49,8 @@ class Use:
         is_error: Whether that is an error.
         has_token: Whether the page knows the API token.
         is_offline: Whether the Worker cannot be reached.
+        answer: What the Worker answers, where the test of the page has none of
+            the services that it would ask.
     """
 
     button: str
@@ -57,6 +59,7 @@ class Use:
     is_error: bool = False
     has_token: bool = True
     is_offline: bool = False
+    answer: dict[str, object] | None = None
 
 
 #: What is done with each panel: every button with success, and an error.
@@ -106,6 +109,32 @@ USES = {
     "analytics": [
         Use("Record", "Recorded purchase of ada", {"Value": "12.5"}),
         Use("Record", "at most 96 bytes", {"User": "x" * 97}, is_error=True),
+    ],
+    "browser": [
+        Use(
+            "Read",
+            r"Title\s*Example Domain",
+            answer={
+                "url": "https://example.com/",
+                "title": "Example Domain",
+                "text": "This domain is for use in documentation examples.",
+            },
+        ),
+        Use("Read", "Only public", {"Address": "http://127.0.0.1/"}, is_error=True),
+    ],
+    "structured-output": [
+        Use("Extract", "dev:online", is_error=True),
+        Use(
+            "Extract",
+            r"Participants\s*Ada, Grace",
+            answer={
+                "calendar_event": {
+                    "name": "Launch planning",
+                    "date": "24 November 2026",
+                    "participants": ["Ada", "Grace"],
+                }
+            },
+        ),
     ],
 }
 
@@ -188,8 +217,14 @@ def use(page: Page, server: DevServer, feature: str, step: Use) -> None:
         panel.get_by_label(label).fill(value)
     if step.is_offline:
         page.context.set_offline(True)
+    if step.answer:
+        answer = step.answer
+        page.route(
+            re.compile("/(browser|extract)"), lambda route: route.fulfill(json=answer)
+        )
     panel.get_by_role("button", name=step.button, exact=True).click()
     expect(panel).to_have_attribute("aria-busy", "false")
+    page.unroute_all()
     output = panel.get_by_role("status")
     expect(output).to_contain_text(re.compile(step.shows))
     classes = re.compile(r"\berror\b")

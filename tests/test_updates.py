@@ -170,7 +170,6 @@ def test_removing_a_feature_keeps_the_users_edits(
     assert not (project / f"test/{feature}.test.ts").exists()
 
 
-<<<<<<< HEAD
 def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
     start: Callable[..., Path],
 ) -> None:
@@ -182,6 +181,7 @@ def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
     ]
     for path, after, insert in mine:
         edit(project, path, after, insert)
+    commit(project, "Edit")
     for features in (FEATURES, ["assets", "websockets"], ["assets"]):
         update(project, features, "--data=delete_data=true")
         for path, after, insert in mine:
@@ -190,7 +190,8 @@ def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
         assert [f for f in FEATURES if f'"{f}-title"' in page] == [
             f for f in FEATURES if f in features
         ]
-=======
+
+
 @pytest.mark.parametrize("provider", [p["id"] for p in PROVIDERS[1:]])
 def test_another_provider_takes_the_place_of_the_first(
     start: Callable[..., Path], provider: str
@@ -210,7 +211,6 @@ def test_another_provider_takes_the_place_of_the_first(
     node(project, WRANGLER, "types", "--strict-vars=false")
     node(project, "tsc")
     node(project, "biome", "check", "--error-on-warnings")
->>>>>>> 5a9954f (Add structured-output: JSON of a checked shape from any text)
 
 
 def test_an_edited_project_that_gained_all_features_is_clean(

@@ -1,7 +1,14 @@
 import { onSubmit, request } from "/app.js";
 
+const CHARACTERS_SHOWN = 300;
+
 onSubmit("#browser form", async ({ url }) => {
 	const query = new URLSearchParams({ url });
 	const page = await request("GET", `/browser?${query}`);
-	return { Address: page.url, Title: page.title, Text: page.text };
+	const isLong = page.text.length > CHARACTERS_SHOWN;
+	return {
+		Title: page.title,
+		Address: page.url,
+		Text: page.text.slice(0, CHARACTERS_SHOWN) + (isLong ? " …" : ""),
+	};
 });
