@@ -212,11 +212,14 @@ def chromium(
         f"MAP {name} 127.0.0.1:{(inside if name in private else site).port}"
         for name in NAMES
     )
+    spaces = ",".join(f"127.0.0.1:{one.port}=public" for one in (site, inside))
     script = tmp_path_factory.mktemp("chromium") / "chrome"
     script.write_text(
         "#!/bin/sh\n"
         f'exec {program} "--host-resolver-rules={rules}" \\\n'
         "  --unsafely-treat-insecure-origin-as-secure=http://site.example \\\n"
+        # Else Chromium itself keeps some pages from this machine.
+        f"  --ip-address-space-overrides={spaces} \\\n"
         '  "$@"\n'
     )
     script.chmod(0o755)
