@@ -88,10 +88,14 @@ export async function* modelStream(
 	signal: AbortSignal,
 	ask: (signal: AbortSignal) => AsyncIterable<string>,
 ): AsyncGenerator<string> {
-	const timeout = AbortSignal.timeout(MODEL_TIMEOUT_MS);
+	// AbortSignal.timeout() cannot be cleared, and until it fires it would keep a
+	// Durable Object in memory.
+	const timeout = new AbortController();
+	const timer = setTimeout(() => timeout.abort(), MODEL_TIMEOUT_MS);
 	let isEmpty = true;
 	try {
-		for await (const piece of ask(AbortSignal.any([signal, timeout]))) {
+		const either = AbortSignal.any([signal, timeout.signal]);
+		for await (const piece of ask(either)) {
 			if (piece !== "") {
 				isEmpty = false;
 				yield piece;
@@ -104,6 +108,8 @@ export async function* modelStream(
 		if (!signal.aborted) {
 			throw modelError(error);
 		}
+	} finally {
+		clearTimeout(timer);
 	}
 }
 
