@@ -12,7 +12,8 @@ class Feature:
 
     Attributes:
         bindings: The names of its bindings.
-        classes: Its Durable Object classes, by binding.
+        classes: Its Durable Object classes, by binding, but for agents.
+        agents: Its Durable Object classes that are agents, by binding.
         workflows: Its Workflow classes, by binding.
         packages: The npm packages that its code needs beside Hono.
         dev_packages: The npm packages that only development and tests need.
@@ -29,6 +30,7 @@ class Feature:
     routes: tuple[str, ...]
     names: tuple[str, ...]
     classes: dict[str, str] = field(default_factory=dict)
+    agents: dict[str, str] = field(default_factory=dict)
     workflows: dict[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
     dev_packages: tuple[str, ...] = ()
@@ -135,6 +137,20 @@ FEATURES = {
         routes=("GET /api/hello",),
         names=("ASSETS", "run_worker_first", "public/", "/api/hello"),
     ),
+    "agents": Feature(
+        bindings=("AiAgent",),
+        agents={"AiAgent": "AiAgent"},
+        packages=("@modelcontextprotocol/client", "agents", "zod"),
+        dev_packages=("@babel/core",),
+        routes=(
+            "GET /agents/ai-agent/:name 🔒",
+            "POST /agents/ai-agent/:name 🔒",
+            "POST /agents/ai-agent/:name/ticket 🔒",
+        ),
+        guarded=True,
+        model=True,
+        names=("AiAgent", "ai-agent", "routeAgentRequest", "ticket"),
+    ),
     "structured-output": Feature(
         bindings=(),
         packages=("zod",),
@@ -142,6 +158,22 @@ FEATURES = {
         guarded=True,
         model=True,
         names=("/extract", "calendar_event", "modelJson", "structured-output"),
+    ),
+}
+
+#: What two features bring together.
+JOINTS = {
+    frozenset({"agents", "assets"}): Feature(
+        bindings=(),
+        routes=(),
+        dev_packages=("react", "react-dom", "vite"),
+        files=("client/agents.jsx", "vite.config.ts"),
+        names=("react", "vite.js"),
+    ),
+    frozenset({"agents", "workflows"}): Feature(
+        bindings=(),
+        routes=(),
+        names=("startWorkflow", "workflowId"),
     ),
 }
 
@@ -211,6 +243,7 @@ TOOLS = {
 def parts(chosen: list[str], provider: str) -> list[Feature]:
     """Return what a project is made of beside the base, in its order."""
     features = [FEATURES[feature] for feature in chosen]
+    features += [joint for pair, joint in JOINTS.items() if pair <= set(chosen)]
     models = [PROVIDERS[provider]] if any(part.model for part in features) else []
     return models + features
 
@@ -223,6 +256,12 @@ def bindings(chosen: list[str], provider: str = DEFAULT) -> set[str]:
 def classes(chosen: list[str]) -> dict[str, str]:
     """Return the Durable Object classes of a project, by binding."""
     pairs = (FEATURES[feature].classes.items() for feature in chosen)
+    return {**dict(pair for items in pairs for pair in items), **agents(chosen)}
+
+
+def agents(chosen: list[str]) -> dict[str, str]:
+    """Return those Durable Object classes that are agents, by binding."""
+    pairs = (FEATURES[feature].agents.items() for feature in chosen)
     return dict(pair for items in pairs for pair in items)
 
 
@@ -238,12 +277,10 @@ def packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     return {"hono", *own}
 
 
-def dev_packages(chosen: list[str]) -> set[str]:
+def dev_packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the npm packages that a project needs for development."""
-    return {
-        *TOOLS,
-        *(name for feature in chosen for name in FEATURES[feature].dev_packages),
-    }
+    own = (name for part in parts(chosen, provider) for name in part.dev_packages)
+    return {*TOOLS, *own}
 
 
 def secrets(chosen: list[str], provider: str = DEFAULT) -> list[str]:

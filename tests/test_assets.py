@@ -122,6 +122,10 @@ USES = {
         ),
         Use("Read", "Only public", {"Address": "http://127.0.0.1/"}, is_error=True),
     ],
+    "agents": [
+        Use("Open", "API_TOKEN", has_token=False, is_error=True),
+        Use("Open", "grace is open", {"Name": "grace"}),
+    ],
     "structured-output": [
         Use("Extract", "dev:online", is_error=True),
         Use(

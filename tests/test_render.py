@@ -99,7 +99,7 @@ def test_a_project_holds_nothing_of_other_features_and_providers(
     render: Render, features: list[str], provider: str
 ) -> None:
     everything = "\n".join(texts(render(features, ai_provider=provider)).values())
-    known = {**oracle.FEATURES, **oracle.PROVIDERS}
+    known = {**oracle.FEATURES, **oracle.PROVIDERS, **oracle.JOINTS}
     chosen = oracle.parts(features, provider)
     others = [part for part in known.values() if part not in chosen]
     foreign = [word for other in others for word in other.names]
@@ -233,8 +233,11 @@ def test_only_classes_that_the_runtime_instantiates_are_exported(
 ) -> None:
     code = (render(FEATURES) / "src/index.ts").read_text()
     exports = re.findall(r"^export (?!default)([^<\n]*)", code, re.MULTILINE)
+    agents = oracle.agents(FEATURES)
+    objects = oracle.classes(FEATURES)
     expected = {
-        "DurableObject": oracle.classes(FEATURES),
+        "Agent": agents,
+        "DurableObject": {b: objects[b] for b in objects if b not in agents},
         "WorkflowEntrypoint": oracle.workflows(FEATURES),
     }
     assert sorted(exports) == sorted(

@@ -50,7 +50,9 @@ def test_a_part_is_complete(part: Path) -> None:
     if part in PROVIDERS:
         needed |= {"guide.md", "test/provider.ts"}
     kinds = {"feature.yml", "base.yml", "provider.yml"}
-    named = {*needed, *panel, *kinds, *known.get("files", [])}
+    named = {*needed, *panel, *kinds}
+    for described in (known, *known.get("with", {}).values()):
+        named.update(described.get("files", []))
     present = {
         path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file()
     }
@@ -80,6 +82,7 @@ def test_the_order_of_released_features_is_for_ever() -> None:
         "analytics": 70,
         "browser": 80,
         "assets": 90,
+        "agents": 100,
         "structured-output": 110,
     }
 

@@ -9,7 +9,7 @@ import { operatorOnly } from "../../base/operator/worker";
 /** The type of the event that carries a person's decision. */
 const WORKFLOWS_APPROVAL = "approval";
 
-const workflowsRequest = z.strictObject({
+export const workflowsRequest = z.strictObject({
 	email: z.email().max(254),
 	metadata: z.record(z.string(), z.string()),
 });

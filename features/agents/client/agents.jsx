@@ -1,0 +1,182 @@
+// The panel of the agents.
+
+import { useAgent } from "agents/react";
+import { Suspense, useCallback, useState } from "react";
+import { createRoot } from "react-dom/client";
+import { onSubmit, request } from "/app.js";
+
+const MESSAGES_SHOWN = 100;
+const RETRY_MS = 2000;
+/** As long as a timer can be: a connection lasts until it is lost. */
+const FOREVER_MS = 2 ** 31 - 1;
+
+const container = document.querySelector("#agents-conversation");
+const root = createRoot(container);
+
+onSubmit("#agents-open", async ({ name }) => {
+	// Tells now what a connection that is refused would not.
+	await request("GET", `/agents/ai-agent/${name}`);
+	root.render(
+		<Suspense fallback={<p>Connecting …</p>}>
+			<Conversation key={name} name={name} />
+		</Suspense>,
+	);
+	return `${name} is open.`;
+});
+
+/** Gets a ticket; goes on trying, since the Worker may be away for a moment. */
+async function newTicket(name) {
+	for (;;) {
+		try {
+			return await request("POST", `/agents/ai-agent/${name}/ticket`);
+		} catch {
+			await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+		}
+	}
+}
+
+/** One agent, as long as the panel shows it. */
+function Conversation({ name }) {
+	const [messages, setMessages] = useState([]);
+	const query = useCallback(() => newTicket(name), [name]);
+	const agent = useAgent({
+		agent: "AiAgent",
+		name,
+		// A ticket is good once: each connection asks for another.
+		query,
+		cacheTtl: FOREVER_MS,
+		onMessage({ data }) {
+			const frame = JSON.parse(data);
+			if (frame.type === "messages") {
+				setMessages((known) => merge(known, frame.messages));
+			}
+		},
+		// Brings back the state that the agent has.
+		onStateUpdateError: () => agent.reconnect(),
+	});
+	const parts = [
+		<Title key="title" agent={agent} />,
+		<Messages key="messages" messages={messages} />,
+		<Chat key="chat" agent={agent} />,
+		<RemindMe key="remind" agent={agent} />,
+	];
+	//% if "workflows" in features
+	parts.push(<Approval key="approval" agent={agent} />);
+	//% endif
+	return parts;
+}
+
+/** The newest messages, each once, in their order. */
+function merge(known, added) {
+	const byId = new Map([...known, ...added].map((one) => [one.id, one]));
+	return [...byId.values()].sort((a, b) => a.id - b.id).slice(-MESSAGES_SHOWN);
+}
+
+/** The one part of the state that a page may change, for all pages. */
+function Title({ agent }) {
+	const title = agent.state?.title ?? "";
+	return (
+		<label>
+			Title
+			<input
+				value={title}
+				maxLength={100}
+				disabled={!agent.identified}
+				onChange={({ target }) =>
+					agent.setState({ ...agent.state, title: target.value })
+				}
+			/>
+		</label>
+	);
+}
+
+function Messages({ messages }) {
+	return (
+		<ol role="log" aria-label="Conversation">
+			{messages.map(({ id, role, text }) => (
+				<li key={id}>
+					<strong>{role}</strong> {text}
+				</li>
+			))}
+		</ol>
+	);
+}
+
+/** A form that acts with the values of its fields, or shows what went wrong. */
+function Form({ act, children }) {
+	const [error, setError] = useState("");
+	async function submit(event) {
+		event.preventDefault();
+		const form = event.currentTarget;
+		setError("");
+		try {
+			await act(Object.fromEntries(new FormData(form)));
+			form.reset();
+		} catch ({ message }) {
+			setError(message);
+		}
+	}
+	return (
+		<form onSubmit={submit}>
+			{children}
+			<p role="alert">{error}</p>
+		</form>
+	);
+}
+
+/** Sends a message, and shows the reply while it comes. */
+function Chat({ agent }) {
+	const [reply, setReply] = useState("");
+	function send({ message }) {
+		const onChunk = (piece) => setReply((before) => before + piece);
+		return agent
+			.call("chat", [message], { stream: { onChunk } })
+			.finally(() => setReply(""));
+	}
+	return (
+		<Form act={send}>
+			<label>
+				Message
+				<input name="message" required maxLength={8000} autoComplete="off" />
+			</label>
+			<button type="submit">Send</button>
+			<p aria-live="polite">{reply}</p>
+		</Form>
+	);
+}
+
+function RemindMe({ agent }) {
+	function add({ text, delay }) {
+		const when = { delaySeconds: Number(delay) };
+		return agent.call("addReminder", [{ text, when }]);
+	}
+	return (
+		<Form act={add}>
+			<label>
+				Remind me of
+				<input name="text" required maxLength={500} autoComplete="off" />
+			</label>
+			<label>
+				In so many seconds
+				<input name="delay" type="number" min={1} defaultValue={5} required />
+			</label>
+			<button type="submit">Remind</button>
+		</Form>
+	);
+}
+//% if "workflows" in features
+
+/** Starts the Workflow, and shows the instance that was started last. */
+function Approval({ agent }) {
+	return (
+		<Form act={({ email }) => agent.call("startWorkflow", [email])}>
+			<label>
+				E-mail of who approves
+				<input name="email" type="email" required />
+			</label>
+			<button type="submit">Start a Workflow</button>
+			<p>{agent.state?.workflowId}</p>
+		</Form>
+	);
+}
+//% endif

@@ -1,0 +1,462 @@
+"""Agents under `wrangler dev`, with a stand-in for the API of a model."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+import workbench
+from conftest import link_toolchain
+from dev_server import DevServer, serve
+
+KEY = "key-of-the-model"
+
+
+class Model(ThreadingHTTPServer):
+    """A stand-in for OpenAI's API, which says what a test tells it to say.
+
+    Attributes:
+        requests: The bodies of the requests so far.
+        pieces: What it says next, piece by piece; `None` ends an answer.
+        closed: Set when a client went away in the middle of an answer.
+    """
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        self.requests: list[dict] = []
+        self.pieces: Queue[str | None] = Queue()
+        self.closed = threading.Event()
+        super().__init__(("127.0.0.1", 0), Answer)
+
+    def say(self, *pieces: str) -> None:
+        """Let it say these pieces and end."""
+        for piece in (*pieces, None):
+            self.pieces.put(piece)
+
+
+class Answer(BaseHTTPRequestHandler):
+    """One answer of the model, as server-sent events."""
+
+    server: Model
+
+    def do_POST(self) -> None:
+        """Answer a request for a completion."""
+        assert self.headers["Authorization"] == f"Bearer {KEY}"
+        length = int(self.headers["Content-Length"])
+        self.server.requests.append(json.loads(self.rfile.read(length)))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        try:
+            while (piece := self.server.pieces.get(timeout=30)) is not None:
+                self.send({"delta": {"content": piece}, "finish_reason": None})
+            self.send({"delta": {}, "finish_reason": "stop"})
+            self.wfile.write(b"data: [DONE]\n\n")
+        except OSError:
+            self.server.closed.set()
+
+    def send(self, choice: dict) -> None:
+        """Send an event with one choice."""
+        event = {"id": "1", "choices": [{"index": 0, **choice}]}
+        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@dataclass
+class Page:
+    """A client of an agent.
+
+    Attributes:
+        socket: Its connection.
+        ids: The ids of its next calls.
+    """
+
+    socket: ClientConnection
+    ids: Iterator[int] = field(default_factory=count)
+
+    def wait_for(self, kind: str, **fields: object) -> dict:
+        """Return the next frame of a kind that has these fields."""
+        while True:
+            frame = json.loads(self.socket.recv(20))
+            if frame["type"] == kind and fields.items() <= frame.items():
+                return frame
+
+    def send(self, frame: dict) -> None:
+        """Send a frame."""
+        self.socket.send(json.dumps(frame))
+
+    def start(self, method: str, *arguments: object) -> str:
+        """Call a method; return the id that the frames of its answer have."""
+        call = str(next(self.ids))
+        self.send({"type": "rpc", "id": call, "method": method, "args": arguments})
+        return call
+
+    def call(self, method: str, *arguments: object) -> object:
+        """Call a method and return its result."""
+        frame = self.wait_for("rpc", id=self.start(method, *arguments), done=True)
+        assert frame["success"], frame
+        return frame.get("result")
+
+
+def path(name: str) -> str:
+    """Return the path of an agent."""
+    return f"/agents/ai-agent/{name}"
+
+
+@contextmanager
+def open_page(server: DevServer, name: str) -> Iterator[Page]:
+    """Connect to an agent with a ticket, until the block ends."""
+    with join(server, name, new_ticket(server, name)) as socket:
+        page = Page(socket)
+        page.wait_for("messages")
+        yield page
+
+
+def new_ticket(server: DevServer, name: str) -> str:
+    """Return a new ticket for an agent."""
+    response = server.http.post(f"{path(name)}/ticket", headers=server.operator)
+    assert response.status_code == 201
+    return response.json()["ticket"]
+
+
+def join(
+    server: DevServer, name: str, ticket: str, **options: object
+) -> ClientConnection:
+    """Open a WebSocket to an agent; `options` are those of `connect`."""
+    address = f"ws://127.0.0.1:{server.port}{path(name)}?ticket={ticket}"
+    return connect(address, proxy=None, **options)
+
+
+def refusal(server: DevServer, name: str, ticket: str, **options: object) -> int:
+    """Return the status with which a WebSocket is refused."""
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        join(server, name, ticket, **options),
+    ):
+        pass
+    return refused.value.response.status_code
+
+
+def messages(server: DevServer, name: str) -> list[tuple[str, str]]:
+    """Return who has said what in a conversation."""
+    response = server.http.get(path(name), headers=server.operator)
+    return [(one["role"], one["text"]) for one in response.json()["messages"]]
+
+
+def wait_for_messages(server: DevServer, name: str, number: int) -> list:
+    """Wait until a conversation has so many messages and return them.
+
+    Raises:
+        AssertionError: When that takes more than 20 seconds.
+    """
+    deadline = time.monotonic() + 20
+    while len(found := messages(server, name)) < number:
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Model]:
+    """A model that runs."""
+    with Model() as model:
+        threading.Thread(target=model.serve_forever, daemon=True).start()
+        yield model
+        model.shutdown()
+
+
+@pytest.fixture(scope="module")
+def new_project(render: Callable[..., Path], model: Model) -> Callable[..., Path]:
+    """Return a function that makes a project of some features and that model."""
+
+    def new_project(*features: str) -> Path:
+        project = link_toolchain(render([*features], ai_provider="openai"))
+        config = project / "wrangler.jsonc"
+        empty = '"AI_GATEWAY_BASE_URL": ""'
+        address = f'{empty[:-1]}http://127.0.0.1:{model.server_port}"'
+        assert empty in config.read_text()
+        config.write_text(config.read_text().replace(empty, address))
+        (project / ".dev.vars").write_text(f"OPENAI_API_KEY={KEY}\n")
+        return project
+
+    return new_project
+
+
+@pytest.fixture(scope="module")
+def server(new_project: Callable[..., Path]) -> Iterator[DevServer]:
+    """A server of agents, with rooms that they must keep apart from."""
+    with serve(new_project("websockets", "agents")) as server:
+        yield server
+
+
+# --- Streaming ------------------------------------------------------------------
+
+
+def test_a_reply_over_http_arrives_piece_by_piece(
+    server: DevServer, model: Model
+) -> None:
+    # The model says a piece only after the one before has arrived.
+    model.pieces.put("Hel")
+    with server.http.stream(
+        "POST", path("http"), json={"message": "Hi"}, headers=server.operator
+    ) as response:
+        assert response.status_code == 200
+        events = (line for line in response.iter_lines() if line)
+        assert next(events) == 'data: {"text":"Hel"}'
+        model.pieces.put("lo!")
+        assert next(events) == 'data: {"text":"lo!"}'
+        model.pieces.put(None)
+        assert list(events) == ["data: [DONE]"]
+    assert messages(server, "http") == [("user", "Hi"), ("assistant", "Hello!")]
+
+
+def test_a_reply_over_a_websocket_arrives_piece_by_piece(
+    server: DevServer, model: Model
+) -> None:
+    with open_page(server, "socket") as page:
+        call = page.start("chat", "Hi")
+        for piece in ("Hel", "lo", "!"):
+            model.pieces.put(piece)
+            assert page.wait_for("rpc", id=call)["result"] == piece
+        model.pieces.put(None)
+        assert page.wait_for("rpc", id=call)["done"] is True
+
+
+def test_plain_text_over_a_websocket_is_answered_piece_by_piece(
+    server: DevServer, model: Model
+) -> None:
+    with open_page(server, "plain") as page:
+        page.socket.send("Hi")
+        for piece in ("Hel", "lo", "!"):
+            model.pieces.put(piece)
+            assert page.wait_for("piece")["text"] == piece
+        model.pieces.put(None)
+        page.wait_for("done")
+
+
+def test_a_client_that_goes_away_ends_the_work_of_the_model(
+    server: DevServer, model: Model
+) -> None:
+    model.closed.clear()
+    model.pieces.put("Hel")
+    with server.http.stream(
+        "POST", path("away"), json={"message": "Hi"}, headers=server.operator
+    ) as response:
+        next(response.iter_lines())
+    deadline = time.monotonic() + 20
+    while not model.closed.wait(0.2):
+        assert time.monotonic() < deadline
+        model.pieces.put("lo")
+    while not model.pieces.empty():
+        model.pieces.get()
+    assert messages(server, "away") == []
+
+
+# --- Pages ----------------------------------------------------------------------
+
+
+def test_two_pages_see_one_conversation_and_one_title(
+    server: DevServer, model: Model
+) -> None:
+    with open_page(server, "pages") as ada, open_page(server, "pages") as bob:
+        model.say("Hello!")
+        ada.call("chat", "Hi")
+        texts = [one["text"] for one in bob.wait_for("messages")["messages"]]
+        assert texts == ["Hi", "Hello!"]
+
+        response = server.http.get(path("pages"), headers=server.operator)
+        state = response.json()["state"]
+        ada.send({"type": "cf_agent_state", "state": {**state, "title": "Plans"}})
+        while bob.wait_for("cf_agent_state")["state"]["title"] != "Plans":
+            pass
+        ada.send({"type": "cf_agent_state", "state": {**state, "title": 7}})
+        ada.wait_for("cf_agent_state_error")
+
+
+def test_a_conversation_and_its_reminders_survive_a_restart(
+    new_project: Callable[..., Path], model: Model
+) -> None:
+    project = new_project("agents")
+    with serve(project) as server:
+        model.say("Hello!")
+        with open_page(server, "ada") as page:
+            page.call("chat", "Hi")
+            for seconds in (1, 6):
+                when = {"delaySeconds": seconds}
+                page.call("addReminder", {"text": f"after {seconds}", "when": when})
+            page.wait_for("messages")
+        before = messages(server, "ada")
+        server.stop()
+    with serve(project) as server:
+        model.say("Yes.")
+        with open_page(server, "ada") as page:
+            page.call("chat", "Do you remember?")
+        after = wait_for_messages(server, "ada", 6)
+
+    said = [("user", "Hi"), ("assistant", "Hello!")]
+    assert before == [*said, ("reminder", "after 1")]
+    assert ("reminder", "after 6") in after
+    asked = [message["content"] for message in model.requests[-1]["messages"]]
+    assert asked[1:] == ["Hi", "Hello!", "Do you remember?"]
+
+
+# --- Routes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "/agents/chat-room/lobby",
+        "/agents/CHAT_ROOM/lobby",
+        "/agents/ai-agent/../chat-room/lobby",
+        "/agents/ai-agent/%2e%2e/chat-room/lobby",
+        "/agents/ai-agent/..%2fchat-room%2flobby",
+        "/agents/ai-agent%2f..%2fchat-room/lobby",
+        "//agents/chat-room/lobby",
+        "/agents//chat-room/lobby",
+        "/agents/ai-agent/ada/sub/chat-room/lobby",
+        "/agents/chat-room/lobby/ticket",
+    ],
+)
+@pytest.mark.parametrize("upgrade", [{}, {"Upgrade": "websocket"}])
+def test_no_other_object_is_reached_through_the_route_of_the_agents(
+    server: DevServer, other: str, upgrade: dict[str, str]
+) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
+    with closing(connection):
+        connection.request("GET", other, headers={**server.operator, **upgrade})
+        response = connection.getresponse()
+        assert response.status in (400, 404)
+        code = json.loads(response.read())["error"]["code"]
+    assert code in ("not_found", "invalid_name")
+
+
+# --- Tickets --------------------------------------------------------------------
+
+
+def test_a_ticket_opens_one_websocket_to_one_agent(server: DevServer) -> None:
+    ticket = new_ticket(server, "ada")
+    assert refusal(server, "bob", ticket) == 401
+    foreign = "https://other.example"
+    assert refusal(server, "ada", ticket, origin=foreign) == 403
+    with join(server, "ada", ticket, origin=server.url):
+        assert refusal(server, "ada", ticket) == 401
+    assert refusal(server, "ada", "") == 401
+    assert server.http.get(f"{path('ada')}?ticket={ticket}").status_code == 401
+
+
+def test_no_ticket_token_or_message_is_in_the_log(
+    server: DevServer, model: Model
+) -> None:
+    ticket = new_ticket(server, "log")
+    model.say("the words of the model")
+    with join(server, "log", ticket) as socket:
+        socket.send("the words of the user")
+        while json.loads(socket.recv(20))["type"] != "done":
+            pass
+    refusal(server, "log", ticket)
+    log = server.log.read_text()
+    for secret in (ticket, server.token, KEY, "the words of the"):
+        assert secret not in log
+
+
+# --- The React client ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(new_project: Callable[..., Path]) -> Iterator[DevServer]:
+    """A server whose page shows the agents."""
+    with serve(new_project("agents", "assets")) as server:
+        yield server
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A Chromium."""
+    program = workbench.chromium_program()
+    assert program is not None, "`python3 test.py` installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
+
+
+def open_panel(browser: Browser, server: DevServer, name: str) -> Locator:
+    """Open the page in a browser of its own, with an agent; return its panel."""
+    page = browser.new_page()
+    page.goto(server.url)
+    page.get_by_label("API token").fill(server.token)
+    panel = page.locator("section#agents")
+    panel.get_by_label("Name").fill(name)
+    panel.get_by_role("button", name="Open").click()
+    expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
+    return panel
+
+
+def test_two_browsers_show_one_conversation_while_it_goes_on(
+    site: DevServer, model: Model, browser: Browser
+) -> None:
+    ada, bob = (open_panel(browser, site, "ada") for _ in range(2))
+    ada.get_by_label("Title").fill("Plans")
+    expect(bob.get_by_label("Title")).to_have_value("Plans")
+
+    ada.get_by_label("Message").fill("Hi")
+    ada.get_by_role("button", name="Send").click()
+    model.pieces.put("Hel")
+    expect(ada.get_by_text("Hel", exact=True)).to_be_visible()
+    model.say("lo!")
+    for panel in (ada, bob):
+        expect(panel.get_by_role("listitem")).to_have_text(
+            ["user Hi", "assistant Hello!"]
+        )
+
+    ada.get_by_label("Remind me of").fill("Tea")
+    ada.get_by_label("In so many seconds").fill("1")
+    ada.get_by_role("button", name="Remind").click()
+    for panel in (ada, bob):
+        expect(panel.get_by_role("listitem").last).to_have_text(
+            "reminder Tea", timeout=20_000
+        )
+
+
+def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
+    site: DevServer, browser: Browser
+) -> None:
+    ada, bob = (open_panel(browser, site, "again") for _ in range(2))
+    with (
+        ada.page.expect_response(lambda sent: sent.url.endswith("/ticket")) as ticket,
+        (site.project / "src/index.ts").open("a") as code,
+    ):
+        # A change of the code disconnects everybody, as a deploy does.
+        code.write("\n")
+    assert ticket.value.status == 201
+    expect(ada.get_by_label("Title")).to_be_enabled(timeout=20_000)
+    expect(bob.get_by_label("Title")).to_be_enabled(timeout=20_000)
+    ada.get_by_label("Title").fill("Plans")
+    expect(bob.get_by_label("Title")).to_have_value("Plans")
+
+
+def test_a_wrong_token_opens_no_panel(site: DevServer, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(site.url)
+    page.get_by_label("API token").fill("wrong")
+    panel = page.locator("section#agents")
+    panel.get_by_role("button", name="Open").click()
+    expect(panel.locator("output")).to_contain_text("Authorization")
+    expect(panel.get_by_label("Title")).to_have_count(0)
