@@ -79,7 +79,8 @@ export function modelError(error: unknown): ApiError {
 /**
  * Guards a streamed answer.
  *
- * @param signal Ends the work: nobody waits for it any more.
+ * @param signal Ends the work: nobody waits for it any more. The generator's
+ * own `return()` would wait for the piece that is under way.
  * @param ask Asks, and yields the answer's pieces until its signal aborts.
  * @returns The pieces that are not empty. Ends early when `signal` aborts.
  * @throws ApiError as `modelError` has it, also in the middle.

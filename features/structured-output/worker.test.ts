@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
 	answerJson,
 	busy,
+	failToAnswer,
 	failToConnect,
 	failWith,
 	jsonAnswers,
@@ -168,6 +169,11 @@ describe("a provider that fails", () => {
 
 	it("by being out of reach is a 502", async () => {
 		failToConnect();
+		await expectFailure(await post({ text: TEXT }), 502, "model_failed");
+	});
+
+	it("by taking too long is a 502", async () => {
+		failToAnswer();
 		await expectFailure(await post({ text: TEXT }), 502, "model_failed");
 	});
 

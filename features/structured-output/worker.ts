@@ -21,7 +21,7 @@ const structuredOutputEvent = z.strictObject({
 
 app.post("/extract", operatorOnly, async (c) => {
 	const { text } = await readJson(c, structuredOutputRequest);
-	// Providers know one dialect, and so none document how to name it.
+	// No provider documents the key that names the dialect of a schema.
 	const { $schema, ...schema } = z.toJSONSchema(structuredOutputEvent);
 	const answer = await modelJson(c.env, {
 		instructions: STRUCTURED_OUTPUT_INSTRUCTIONS,

@@ -14,12 +14,16 @@ const MODEL_TOKENS = 4096;
 /** The codes of Workers AI for too many requests: of the account, of all. */
 const MODEL_BUSY = ["3036", "3040"];
 
-/** An answer or a piece of one; newer models answer as OpenAI's do. */
+/** An answer or a piece of one. Newer models have `choices`, like OpenAI's. */
 type ModelAnswer = {
 	response?: unknown;
 	choices?: {
+		//% if "json" in models
 		message?: { content?: string | null };
+		//% endif
+		//% if "text" in models
 		delta?: { content?: string | null };
+		//% endif
 	}[];
 };
 

@@ -1,6 +1,8 @@
 // Stands in for OpenAI's API, at `fetch`; vi.restoreAllMocks() removes it.
 import { env } from "cloudflare:workers";
 import { expect, vi } from "vitest";
+// Takes long to load the first time, which no test should have to wait for.
+import "openai";
 
 /** What a request to the API consists of. */
 type Sent = { url: string; key: string | null; body: Record<string, unknown> };
@@ -14,7 +16,10 @@ export const SETTING = "OPENAI_API_KEY";
 let sent: Sent[] = [];
 
 function standIn(
-	answer: (body: Sent["body"], signal: AbortSignal) => Response,
+	answer: (
+		body: Sent["body"],
+		signal: AbortSignal,
+	) => Response | Promise<Response>,
 ): void {
 	sent = [];
 	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
@@ -77,6 +82,19 @@ export function failToConnect(): void {
 	standIn(() => {
 		throw new TypeError("Network connection lost.");
 	});
+}
+
+/** Lets the API take longer to answer than anybody waits. */
+export function failToAnswer(): void {
+	const { setTimeout } = globalThis;
+	const soon = (run: () => void) => setTimeout(run, 10);
+	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
+	standIn(
+		(_, signal) =>
+			new Promise((_, reject) => {
+				signal.addEventListener("abort", () => reject(signal.reason));
+			}),
+	);
 }
 
 //% if "json" in models

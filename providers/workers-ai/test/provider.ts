@@ -67,6 +67,18 @@ export function failToConnect(): void {
 	});
 }
 
+/** Lets Workers AI take longer to answer than anybody waits. */
+export function failToAnswer(): void {
+	const soon = AbortSignal.timeout.bind(AbortSignal, 10);
+	vi.spyOn(AbortSignal, "timeout").mockImplementation(soon);
+	standIn(
+		(signal) =>
+			new Promise((_, reject) => {
+				signal.addEventListener("abort", () => reject(signal.reason));
+			}),
+	);
+}
+
 //% if "json" in models
 /** What Workers AI documents as the request for JSON. */
 export function jsonRequest(question: {

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import {
 	answerForever,
 	answerText,
+	failToAnswer,
 	failToConnect,
 	failWith,
 	requests,
@@ -85,10 +86,10 @@ it.each(statuses)("turns the provider's %i into %i", async (theirs, ours) => {
 	expect(logged()).not.toContain(SECRET_WORDS);
 });
 
-it("answers 502 when the provider is out of reach or says nothing", async () => {
-	failToConnect();
-	expect((await ask()).status).toBe(502);
-	answerText();
+const silences = { failToConnect, failToAnswer, answerText };
+
+it.each(Object.entries(silences))("answers 502 upon %s", async (_, fail) => {
+	fail();
 	expect((await ask()).status).toBe(502);
 });
 

@@ -11,8 +11,9 @@ const REPLY_MESSAGES: ModelMessage[] = [
 
 app.get("/reply", async (c) => {
 	const gone = new AbortController();
-	const timeout = AbortSignal.timeout(Number(c.req.query("ms") ?? 60_000));
-	const signal = AbortSignal.any([gone.signal, timeout]);
+	const ms = Number(c.req.query("ms"));
+	const signals = ms ? [gone.signal, AbortSignal.timeout(ms)] : [gone.signal];
+	const signal = AbortSignal.any(signals);
 	const pieces = modelText(c.env, REPLY_MESSAGES, signal);
 	// What fails before the first piece still has a status.
 	let next = await pieces.next();
