@@ -57,6 +57,14 @@ def test_a_project_is_clean_under_the_tools(
     assert "WARNING" not in output
 
 
+@pytest.mark.parametrize("features", [[], FEATURE_SETS[-1]], ids=set_id)
+def test_a_project_with_the_longest_name_is_formatted(
+    project: Project, features: list[str]
+) -> None:
+    directory = project(features, project_name="n" * 54)
+    node(directory, "biome", "check", "--error-on-warnings")
+
+
 @pytest.mark.parametrize("date", [OLDEST, NEWEST])
 def test_the_projects_own_tests_pass(
     project: Project, date: str, tmp_path: Path

@@ -14,6 +14,9 @@ export type AppEnv = { Bindings: Env; Variables: RequestIdVariables };
 
 export const app = new Hono<AppEnv>();
 
+/** As in wrangler.jsonc. */
+export const WORKER_NAME = "{project_name}";
+
 //% if "assets" not in features
 /** The routes that `GET /` lists; push your own. */
 export const routes: { method: string; path: string; summary: string }[] = [];
@@ -195,7 +198,7 @@ app.onError((error, c) => {
 });
 
 //% if "assets" not in features
-app.get("/", (c) => c.json({ name: "{project_name}", routes }));
+app.get("/", (c) => c.json({ name: WORKER_NAME, routes }));
 
 //% endif
 app.get("/health", (c) => c.json({ status: "ok" }));

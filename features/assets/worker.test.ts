@@ -1,6 +1,7 @@
 import { env, exports } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 
+const NAME = "{project_name}";
 const SITE = "https://example.com";
 
 describe("the API", () => {
@@ -9,7 +10,7 @@ describe("the API", () => {
 			new Request(`${SITE}/api/hello`),
 		);
 		expect(response.status).toBe(200);
-		expect(await response.json()).toEqual({ name: "{project_name}" });
+		expect(await response.json()).toEqual({ name: NAME });
 	});
 
 	it("answers what it does not know with JSON, not with the page", async () => {
@@ -27,7 +28,7 @@ describe("the files", () => {
 		const response = await env.ASSETS.fetch(`${SITE}${path}`);
 		expect(response.status).toBe(200);
 		expect(response.headers.get("Content-Type")).toContain("text/html");
-		expect(await response.text()).toContain("<title>{project_name}</title>");
+		expect(await response.text()).toContain(`<title>${NAME}</title>`);
 	});
 
 	it("carry the security headers", async () => {

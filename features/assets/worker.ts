@@ -1,3 +1,3 @@
-import { app } from "../../base/http/worker";
+import { app, WORKER_NAME } from "../../base/http/worker";
 
-app.get("/api/hello", (c) => c.json({ name: "{project_name}" }));
+app.get("/api/hello", (c) => c.json({ name: WORKER_NAME }));
