@@ -69,8 +69,11 @@ export function failToConnect(): void {
 
 /** Lets Workers AI take longer to answer than anybody waits. */
 export function failToAnswer(): void {
-	const soon = AbortSignal.timeout.bind(AbortSignal, 10);
-	vi.spyOn(AbortSignal, "timeout").mockImplementation(soon);
+	const { setTimeout } = globalThis;
+	const soon = (run: () => void) => setTimeout(run, 10);
+	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
+	const signalSoon = AbortSignal.timeout.bind(AbortSignal, 10);
+	vi.spyOn(AbortSignal, "timeout").mockImplementation(signalSoon);
 	standIn(
 		(signal) =>
 			new Promise((_, reject) => {
