@@ -76,29 +76,31 @@ function merge(known, added) {
 function Title({ agent }) {
 	const title = agent.state?.title ?? "";
 	return (
-		<label>
-			Title
-			<input
-				value={title}
-				maxLength={100}
-				disabled={!agent.identified}
-				onChange={({ target }) =>
-					agent.setState({ ...agent.state, title: target.value })
-				}
-			/>
-		</label>
+		<form onSubmit={(event) => event.preventDefault()}>
+			<label>
+				Title
+				<input
+					value={title}
+					maxLength={100}
+					disabled={!agent.identified}
+					onChange={({ target }) =>
+						agent.setState({ ...agent.state, title: target.value })
+					}
+				/>
+			</label>
+		</form>
 	);
 }
 
 function Messages({ messages }) {
 	return (
-		<ol role="log" aria-label="Conversation">
+		<div role="log" aria-label="Conversation">
 			{messages.map(({ id, role, text }) => (
-				<li key={id}>
+				<p key={id}>
 					<strong>{role}</strong> {text}
-				</li>
+				</p>
 			))}
-		</ol>
+		</div>
 	);
 }
 
