@@ -1,6 +1,7 @@
 """What a generated project holds, against the oracle, and what it does not."""
 
 import difflib
+import functools
 import itertools
 import json
 import re
@@ -23,6 +24,7 @@ from conftest import (
 from workbench import ROOT
 
 Render = Callable[..., Path]
+Rendered = Callable[[list[str], str], Path]
 
 #: None, each alone, each pair, all but one, and all.
 SUBSETS = [
@@ -34,6 +36,17 @@ SUBSETS = [
 PROJECTS = [*((subset, oracle.DEFAULT) for subset in SUBSETS), *PROVIDER_SETS]
 
 each_project = pytest.mark.parametrize(("features", "provider"), PROJECTS, ids=set_id)
+
+
+@pytest.fixture(scope="module")
+def rendered(render: Render) -> Rendered:
+    """Return a function that gives a project of features and a provider, to read."""
+
+    @functools.cache
+    def made(features: tuple[str, ...], provider: str) -> Path:
+        return render(list(features), project_name="my-app", ai_provider=provider)
+
+    return lambda features, provider: made(tuple(features), provider)
 
 
 def config(project: Path) -> dict:
@@ -65,9 +78,9 @@ def test_the_oracle_knows_every_provider() -> None:
 
 @each_project
 def test_a_project_holds_what_its_features_need(
-    render: Render, features: list[str], provider: str
+    rendered: Rendered, features: list[str], provider: str
 ) -> None:
-    project = render(features, ai_provider=provider)
+    project = rendered(features, provider)
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {"bindings": []})["bindings"]
     workflows = wrangler.get("workflows", [])
@@ -96,9 +109,9 @@ def readme(project: Path) -> str:
 
 @each_project
 def test_a_project_holds_nothing_of_other_features_and_providers(
-    render: Render, features: list[str], provider: str
+    rendered: Rendered, features: list[str], provider: str
 ) -> None:
-    everything = "\n".join(texts(render(features, ai_provider=provider)).values())
+    everything = "\n".join(texts(rendered(features, provider)).values())
     known = {**oracle.FEATURES, **oracle.PROVIDERS, **oracle.JOINTS}
     chosen = oracle.parts(features, provider)
     others = [part for part in known.values() if part not in chosen]
@@ -110,10 +123,9 @@ def test_a_project_holds_nothing_of_other_features_and_providers(
 
 @each_project
 def test_the_config_holds_what_the_specification_asks_of_every_one(
-    render: Render, features: list[str], provider: str
+    rendered: Rendered, features: list[str], provider: str
 ) -> None:
-    project = render(features, project_name="my-app", ai_provider=provider)
-    wrangler = config(project)
+    wrangler = config(rendered(features, provider))
     assert wrangler["name"] == "my-app"
     assert wrangler["main"] == "src/index.ts"
     assert wrangler["compatibility_flags"] == ["nodejs_compat"]
@@ -218,14 +230,16 @@ def test_a_feature_changes_only_lines_of_its_own(render: Render, feature: str) -
     assert {path: lines for path, lines in unexpected.items() if lines} == {}
 
 
-def test_the_worker_has_the_anchors_for_the_users_own_code(render: Render) -> None:
-    for features in SUBSETS:
-        code = (render(features) / "src/index.ts").read_text()
-        for anchor in ("// Your imports", "// Your code", "\t// Your handlers"):
-            assert code.splitlines().count(anchor) == 1
-        for feature in features:
-            assert f"// #region {feature}\n" in code
-            assert f"// #endregion {feature}\n" in code
+@each_project
+def test_the_worker_has_the_anchors_for_the_users_own_code(
+    rendered: Rendered, features: list[str], provider: str
+) -> None:
+    code = (rendered(features, provider) / "src/index.ts").read_text()
+    for anchor in ("// Your imports", "// Your code", "\t// Your handlers"):
+        assert code.splitlines().count(anchor) == 1
+    for feature in features:
+        assert f"// #region {feature}\n" in code
+        assert f"// #endregion {feature}\n" in code
 
 
 def test_only_classes_that_the_runtime_instantiates_are_exported(
