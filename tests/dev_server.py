@@ -1,6 +1,7 @@
 """A generated project, served by its own `dev` script."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,14 +18,19 @@ import yaml
 from conftest import node_environment
 from workbench import NODE
 
+# What Linux and macOS never give to a program that asks for any port. The port
+# that a test chooses is taken seconds later, and must still be free by then.
+CHOSEN_PORTS = range(10_000, 32_768)
+
 
 def free_ports(count: int) -> list[int]:
     """Return different ports of 127.0.0.1 that nothing listens on."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+    ports = set[int]()
+    while len(ports) < count:
+        port = secrets.choice(CHOSEN_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
 
 
 @dataclass
