@@ -194,7 +194,7 @@ PROVIDERS = {
         packages=("openai",),
         secrets=("OPENAI_API_KEY",),
         variables={"AI_MODEL": "gpt-5.6-luna", "AI_GATEWAY_BASE_URL": ""},
-        files=("test/provider.ts",),
+        files=("test/api.ts", "test/provider.ts"),
         names=("openai", "OPENAI_API_KEY"),
     ),
     "anthropic": Feature(
@@ -203,7 +203,7 @@ PROVIDERS = {
         packages=("@anthropic-ai/sdk",),
         secrets=("ANTHROPIC_API_KEY",),
         variables={"AI_MODEL": "claude-haiku-5-5", "AI_GATEWAY_BASE_URL": ""},
-        files=("test/provider.ts",),
+        files=("test/api.ts", "test/provider.ts"),
         names=("anthropic", "Anthropic", "ANTHROPIC_API_KEY"),
     ),
 }

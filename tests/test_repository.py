@@ -174,12 +174,16 @@ def signatures(path: Path) -> dict[str, str]:
 
     The names of parameters are left out, since they are no part of a type.
     """
+    text = path.read_text()
     exported = r"^export (?:async )?(?:const|function) (\w+)([^;]*?)(?: \{\n| =)"
-    found = re.findall(exported, path.read_text(), re.MULTILINE)
-    return {
+    found = {
         name: re.sub(r"\{[^}]*\}: |\b\w+: |[\s,]", "", signature)
-        for name, signature in found
+        for name, signature in re.findall(exported, text, re.MULTILINE)
     }
+    for names, module in re.findall(r'^export \{([^}]*)\} from "([^"]*)"', text, re.M):
+        others = signatures(path.parent / f"{module}.ts")
+        found |= {name: others[name] for name in re.findall(r"\w+", names)}
+    return found
 
 
 @pytest.mark.parametrize("file", ["worker.ts", "test/provider.ts"])

@@ -1,15 +1,11 @@
 import type { ModelMessage, ModelQuestion } from "../../base/model/worker";
 import {
-	MODEL_TIMEOUT_MS,
 	ModelAnswerError,
 	modelError,
-	modelNotConfigured,
 	modelParse,
 	modelStream,
 } from "../../base/model/worker";
-
-/** The most that an answer may have, with what the model thinks before it. */
-const MODEL_TOKENS = 8192;
+import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
 
 /**
  * Makes a client for one request.
@@ -17,22 +13,14 @@ const MODEL_TOKENS = 8192;
  * @throws ApiError 503 without a key.
  */
 async function modelClient(env: Env) {
-	if (!env.ANTHROPIC_API_KEY) {
-		throw modelNotConfigured(
-			"Set ANTHROPIC_API_KEY: locally in .dev.vars, else with `wrangler secret put ANTHROPIC_API_KEY`.",
-		);
-	}
+	const options = modelOptions(
+		env,
+		"ANTHROPIC_API_KEY",
+		"https://api.anthropic.com",
+	);
 	// Imported here, so that only requests that ask the model wait for it.
 	const { Anthropic } = await import("@anthropic-ai/sdk");
-	return new Anthropic({
-		apiKey: env.ANTHROPIC_API_KEY,
-		baseURL: env.AI_GATEWAY_BASE_URL || "https://api.anthropic.com",
-		timeout: MODEL_TIMEOUT_MS,
-		// Who asks knows best whether to wait and try again.
-		maxRetries: 0,
-		// It would log what the model says.
-		logLevel: "off",
-	});
+	return new Anthropic(options);
 }
 
 //% if "text" in models
@@ -62,7 +50,7 @@ export function modelText(
 				messages: messages.flatMap(({ role, content }) =>
 					role === "system" ? [] : [{ role, content }],
 				),
-				max_tokens: MODEL_TOKENS,
+				max_tokens: MODEL_MAX_TOKENS,
 				stream: true,
 			},
 			{ signal },
@@ -104,7 +92,7 @@ export async function modelJson(
 			system: instructions,
 			messages: [{ role: "user", content: text }],
 			output_config: { format: { type: "json_schema", schema } },
-			max_tokens: MODEL_TOKENS,
+			max_tokens: MODEL_MAX_TOKENS,
 		});
 		if (stop_reason !== "end_turn") {
 			throw new ModelAnswerError(`It ended with ${stop_reason}`);

@@ -1,15 +1,11 @@
 import type { ModelMessage, ModelQuestion } from "../../base/model/worker";
 import {
-	MODEL_TIMEOUT_MS,
 	ModelAnswerError,
 	modelError,
-	modelNotConfigured,
 	modelParse,
 	modelStream,
 } from "../../base/model/worker";
-
-/** The most that an answer may have, with what the model thinks before it. */
-const MODEL_TOKENS = 8192;
+import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
 
 /**
  * Makes a client for one request.
@@ -17,22 +13,14 @@ const MODEL_TOKENS = 8192;
  * @throws ApiError 503 without a key.
  */
 async function modelClient(env: Env) {
-	if (!env.OPENAI_API_KEY) {
-		throw modelNotConfigured(
-			"Set OPENAI_API_KEY: locally in .dev.vars, else with `wrangler secret put OPENAI_API_KEY`.",
-		);
-	}
+	const options = modelOptions(
+		env,
+		"OPENAI_API_KEY",
+		"https://api.openai.com/v1",
+	);
 	// Imported here, so that only requests that ask the model wait for it.
 	const { OpenAI } = await import("openai");
-	return new OpenAI({
-		apiKey: env.OPENAI_API_KEY,
-		baseURL: env.AI_GATEWAY_BASE_URL || "https://api.openai.com/v1",
-		timeout: MODEL_TIMEOUT_MS,
-		// Who asks knows best whether to wait and try again.
-		maxRetries: 0,
-		// It would log what the model says.
-		logLevel: "off",
-	});
+	return new OpenAI(options);
 }
 
 //% if "text" in models
@@ -56,7 +44,7 @@ export function modelText(
 			{
 				model: env.AI_MODEL,
 				messages,
-				max_completion_tokens: MODEL_TOKENS,
+				max_completion_tokens: MODEL_MAX_TOKENS,
 				stream: true,
 			},
 			{ signal },
@@ -98,7 +86,7 @@ export async function modelJson(
 				type: "json_schema",
 				json_schema: { name, strict: true, schema },
 			},
-			max_completion_tokens: MODEL_TOKENS,
+			max_completion_tokens: MODEL_MAX_TOKENS,
 		});
 		const [choice] = choices;
 		if (choice?.finish_reason !== "stop" || choice.message.refusal) {

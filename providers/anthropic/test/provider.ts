@@ -1,34 +1,26 @@
-// Stands in for Anthropic's API, at `fetch`; vi.restoreAllMocks() removes it.
+// Stands in for Anthropic's API; vi.restoreAllMocks() removes it.
 import { env } from "cloudflare:workers";
-import { expect, vi } from "vitest";
+import { expect } from "vitest";
 // Takes long to load the first time, which no test should have to wait for.
 import "@anthropic-ai/sdk";
+import type { Sent } from "../../../base/sdk/test/api";
+import * as api from "../../../base/sdk/test/api";
 
-/** What a request to the API consists of. */
-type Sent = { url: string; key: string | null; body: Record<string, unknown> };
-
-/** What only the API says, and no client and no log may repeat. */
-export const SECRET_WORDS = "words of the provider";
+export {
+	busy,
+	failToAnswer,
+	failToConnect,
+	failWith,
+	requests,
+	SECRET_WORDS,
+} from "../../../base/sdk/test/api";
 
 /** What its 503 names when the provider is not configured. */
 export const SETTING = "ANTHROPIC_API_KEY";
 
-let sent: Sent[] = [];
-
-function standIn(
-	answer: (
-		body: Sent["body"],
-		signal: AbortSignal,
-	) => Response | Promise<Response>,
-): void {
-	sent = [];
-	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
-		const request = new Request(...call);
-		const body = await request.json<Sent["body"]>();
-		const key = request.headers.get("Authorization");
-		sent.push({ url: request.url, key, body });
-		return answer(body, request.signal);
-	});
+/** Runs something while the provider is not configured. */
+export function unconfigured<T>(run: () => Promise<T>): Promise<T> {
+	return api.withoutKey(SETTING, run);
 }
 
 function expected(body: Sent["body"]): Sent {
@@ -37,60 +29,6 @@ function expected(body: Sent["body"]): Sent {
 		key: `Bearer ${env.ANTHROPIC_API_KEY}`,
 		body: { model: env.AI_MODEL, max_tokens: expect.any(Number), ...body },
 	};
-}
-
-/** The requests since the stand-in was last told what to answer. */
-export function requests(): Sent[] {
-	return sent;
-}
-
-/** Runs something while the provider is not configured. */
-export async function unconfigured<T>(run: () => Promise<T>): Promise<T> {
-	const key = env.ANTHROPIC_API_KEY;
-	env.ANTHROPIC_API_KEY = "";
-	try {
-		return await run();
-	} finally {
-		env.ANTHROPIC_API_KEY = key;
-	}
-}
-
-function fail(status: number, headers: Record<string, string> = {}): void {
-	const error = { type: "error", message: SECRET_WORDS };
-	standIn(() => Response.json({ type: "error", error }, { status, headers }));
-}
-
-/** Lets the API answer with an error. */
-export function failWith(status: number): void {
-	fail(status);
-}
-
-/** Ways of too many requests, with the seconds that a client is told to wait. */
-export const busy: [seconds: string, fail: () => void][] = [
-	["7", () => fail(429, { "Retry-After": "7" })],
-	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
-	["60", () => fail(429, { "Retry-After": "-1" })],
-	["60", () => fail(429)],
-];
-
-/** Lets the API be out of reach. */
-export function failToConnect(): void {
-	standIn(() => {
-		throw new TypeError("Network connection lost.");
-	});
-}
-
-/** Lets the API take longer to answer than anybody waits. */
-export function failToAnswer(): void {
-	const { setTimeout } = globalThis;
-	const soon = (run: () => void) => setTimeout(run, 10);
-	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
-	standIn(
-		(_, signal) =>
-			new Promise((_, reject) => {
-				signal.addEventListener("abort", () => reject(signal.reason));
-			}),
-	);
 }
 
 //% if "json" in models
@@ -110,7 +48,7 @@ export function jsonRequest(question: {
 }
 
 function complete(content: object[], stop_reason = "end_turn"): void {
-	standIn(() =>
+	api.standIn(() =>
 		Response.json({
 			id: "msg_1",
 			type: "message",
@@ -131,7 +69,7 @@ export const jsonAnswers: Record<string, (json: string) => void> = {
 	"as text": answerJson,
 	"after its thoughts": (text) =>
 		complete([
-			{ type: "thinking", thinking: SECRET_WORDS, signature: "" },
+			{ type: "thinking", thinking: api.SECRET_WORDS, signature: "" },
 			{ type: "text", text },
 		]),
 };
@@ -139,12 +77,13 @@ export const jsonAnswers: Record<string, (json: string) => void> = {
 /** Ways in which the API answers with 200 and yet with nothing to use. */
 export const jsonFailures: Record<string, () => void> = {
 	"a refusal": () =>
-		complete([{ type: "text", text: SECRET_WORDS }], "refusal"),
+		complete([{ type: "text", text: api.SECRET_WORDS }], "refusal"),
 	"an answer that is cut off": () =>
 		complete([{ type: "text", text: '{"name":' }], "max_tokens"),
 	"no content": () => complete([]),
-	"another shape": () => standIn(() => Response.json({ text: SECRET_WORDS })),
-	"no JSON": () => standIn(() => new Response(SECRET_WORDS)),
+	"another shape": () =>
+		api.standIn(() => Response.json({ text: api.SECRET_WORDS })),
+	"no JSON": () => api.standIn(() => new Response(api.SECRET_WORDS)),
 };
 
 //% endif
@@ -178,18 +117,9 @@ function endEvents(stop_reason: string): string {
 	);
 }
 
-function streamEvents(...events: string[]): void {
-	standIn(
-		() =>
-			new Response(events.join(""), {
-				headers: { "Content-Type": "text/event-stream" },
-			}),
-	);
-}
-
 /** Lets the model answer with these pieces, streamed. */
 export function answerText(...pieces: string[]): void {
-	streamEvents(...pieces.map(textEvent), endEvents("end_turn"));
+	api.streamEvents(...pieces.map(textEvent), endEvents("end_turn"));
 }
 
 /**
@@ -198,40 +128,23 @@ export function answerText(...pieces: string[]): void {
  * @returns Tells whether it has been stopped.
  */
 export function answerForever(piece: string): () => boolean {
-	let isStopped = false;
-	standIn((_, signal) => {
-		const body = new ReadableStream({
-			start(controller) {
-				controller.enqueue(new TextEncoder().encode(textEvent(piece)));
-				signal.addEventListener("abort", () => {
-					controller.error(signal.reason);
-					isStopped = true;
-				});
-			},
-			cancel: () => {
-				isStopped = true;
-			},
-		});
-		const headers = { "Content-Type": "text/event-stream" };
-		return new Response(body, { headers });
-	});
-	return () => isStopped;
+	return api.streamForever(textEvent(piece));
 }
 
 /** Ways in which a stream ends, after this piece, without being complete. */
 export const textFailures: Record<string, (piece: string) => void> = {
-	"the stream breaks off": (piece) => streamEvents(textEvent(piece)),
+	"the stream breaks off": (piece) => api.streamEvents(textEvent(piece)),
 	"the model refuses": (piece) =>
-		streamEvents(textEvent(piece), endEvents("refusal")),
+		api.streamEvents(textEvent(piece), endEvents("refusal")),
 	"an error comes": (piece) =>
-		streamEvents(
+		api.streamEvents(
 			textEvent(piece),
-			event({ type: "error", error: { message: SECRET_WORDS } }),
+			event({ type: "error", error: { message: api.SECRET_WORDS } }),
 		),
 	"a piece is no JSON": (piece) =>
-		streamEvents(
+		api.streamEvents(
 			textEvent(piece),
-			`event: content_block_delta\ndata: ${SECRET_WORDS}\n\n`,
+			`event: content_block_delta\ndata: ${api.SECRET_WORDS}\n\n`,
 		),
 };
 

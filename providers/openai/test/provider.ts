@@ -1,34 +1,26 @@
-// Stands in for OpenAI's API, at `fetch`; vi.restoreAllMocks() removes it.
+// Stands in for OpenAI's API; vi.restoreAllMocks() removes it.
 import { env } from "cloudflare:workers";
-import { expect, vi } from "vitest";
+import { expect } from "vitest";
 // Takes long to load the first time, which no test should have to wait for.
 import "openai";
+import type { Sent } from "../../../base/sdk/test/api";
+import * as api from "../../../base/sdk/test/api";
 
-/** What a request to the API consists of. */
-type Sent = { url: string; key: string | null; body: Record<string, unknown> };
-
-/** What only the API says, and no client and no log may repeat. */
-export const SECRET_WORDS = "words of the provider";
+export {
+	busy,
+	failToAnswer,
+	failToConnect,
+	failWith,
+	requests,
+	SECRET_WORDS,
+} from "../../../base/sdk/test/api";
 
 /** What its 503 names when the provider is not configured. */
 export const SETTING = "OPENAI_API_KEY";
 
-let sent: Sent[] = [];
-
-function standIn(
-	answer: (
-		body: Sent["body"],
-		signal: AbortSignal,
-	) => Response | Promise<Response>,
-): void {
-	sent = [];
-	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
-		const request = new Request(...call);
-		const body = await request.json<Sent["body"]>();
-		const key = request.headers.get("Authorization");
-		sent.push({ url: request.url, key, body });
-		return answer(body, request.signal);
-	});
+/** Runs something while the provider is not configured. */
+export function unconfigured<T>(run: () => Promise<T>): Promise<T> {
+	return api.withoutKey(SETTING, run);
 }
 
 function expected(body: Sent["body"]): Sent {
@@ -41,60 +33,6 @@ function expected(body: Sent["body"]): Sent {
 			...body,
 		},
 	};
-}
-
-/** The requests since the stand-in was last told what to answer. */
-export function requests(): Sent[] {
-	return sent;
-}
-
-/** Runs something while the provider is not configured. */
-export async function unconfigured<T>(run: () => Promise<T>): Promise<T> {
-	const key = env.OPENAI_API_KEY;
-	env.OPENAI_API_KEY = "";
-	try {
-		return await run();
-	} finally {
-		env.OPENAI_API_KEY = key;
-	}
-}
-
-function fail(status: number, headers: Record<string, string> = {}): void {
-	const error = { message: SECRET_WORDS, type: "error", code: "error" };
-	standIn(() => Response.json({ error }, { status, headers }));
-}
-
-/** Lets the API answer with an error. */
-export function failWith(status: number): void {
-	fail(status);
-}
-
-/** Ways of too many requests, with the seconds that a client is told to wait. */
-export const busy: [seconds: string, fail: () => void][] = [
-	["7", () => fail(429, { "Retry-After": "7" })],
-	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
-	["60", () => fail(429, { "Retry-After": "-1" })],
-	["60", () => fail(429)],
-];
-
-/** Lets the API be out of reach. */
-export function failToConnect(): void {
-	standIn(() => {
-		throw new TypeError("Network connection lost.");
-	});
-}
-
-/** Lets the API take longer to answer than anybody waits. */
-export function failToAnswer(): void {
-	const { setTimeout } = globalThis;
-	const soon = (run: () => void) => setTimeout(run, 10);
-	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
-	standIn(
-		(_, signal) =>
-			new Promise((_, reject) => {
-				signal.addEventListener("abort", () => reject(signal.reason));
-			}),
-	);
 }
 
 //% if "json" in models
@@ -119,7 +57,7 @@ export function jsonRequest(question: {
 }
 
 function complete(message: object, finish_reason = "stop"): void {
-	standIn(() =>
+	api.standIn(() =>
 		Response.json({
 			id: "chatcmpl-1",
 			object: "chat.completion",
@@ -141,15 +79,16 @@ export const jsonAnswers: Record<string, (json: string) => void> = {
 /** Ways in which the API answers with 200 and yet with nothing to use. */
 export const jsonFailures: Record<string, () => void> = {
 	"a refusal": () =>
-		complete({ role: "assistant", content: null, refusal: SECRET_WORDS }),
+		complete({ role: "assistant", content: null, refusal: api.SECRET_WORDS }),
 	"a filtered answer": () =>
 		complete({ role: "assistant", content: "{}" }, "content_filter"),
 	"an answer that is cut off": () =>
 		complete({ role: "assistant", content: '{"name":' }, "length"),
 	"no content": () => answerJson(""),
-	"no choice": () => standIn(() => Response.json({ choices: [] })),
-	"another shape": () => standIn(() => Response.json({ text: SECRET_WORDS })),
-	"no JSON": () => standIn(() => new Response(SECRET_WORDS)),
+	"no choice": () => api.standIn(() => Response.json({ choices: [] })),
+	"another shape": () =>
+		api.standIn(() => Response.json({ text: api.SECRET_WORDS })),
+	"no JSON": () => api.standIn(() => new Response(api.SECRET_WORDS)),
 };
 
 //% endif
@@ -161,30 +100,21 @@ export function textRequest(
 	return expected({ messages, stream: true });
 }
 
-function events(...choices: object[]): string[] {
-	return choices.map(
-		(choice) => `data: ${JSON.stringify({ choices: [choice] })}\n\n`,
-	);
+function event(choice: object): string {
+	return `data: ${JSON.stringify({ choices: [choice] })}\n\n`;
 }
 
-function streamEvents(...lines: string[]): void {
-	standIn(
-		() =>
-			new Response(lines.join(""), {
-				headers: { "Content-Type": "text/event-stream" },
-			}),
-	);
+function textEvent(content: string): string {
+	return event({ delta: { content } });
+}
+
+function endEvents(finish_reason: string): string {
+	return `${event({ delta: {}, finish_reason })}data: [DONE]\n\n`;
 }
 
 /** Lets the model answer with these pieces, streamed. */
 export function answerText(...pieces: string[]): void {
-	streamEvents(
-		...events(...pieces.map((content) => ({ delta: { content } })), {
-			delta: {},
-			finish_reason: "stop",
-		}),
-		"data: [DONE]\n\n",
-	);
+	api.streamEvents(...pieces.map(textEvent), endEvents("stop"));
 }
 
 /**
@@ -193,49 +123,21 @@ export function answerText(...pieces: string[]): void {
  * @returns Tells whether it has been stopped.
  */
 export function answerForever(piece: string): () => boolean {
-	let isStopped = false;
-	standIn((_, signal) => {
-		const body = new ReadableStream({
-			start(controller) {
-				const [event] = events({ delta: { content: piece } });
-				controller.enqueue(new TextEncoder().encode(event));
-				signal.addEventListener("abort", () => {
-					controller.error(signal.reason);
-					isStopped = true;
-				});
-			},
-			cancel: () => {
-				isStopped = true;
-			},
-		});
-		const headers = { "Content-Type": "text/event-stream" };
-		return new Response(body, { headers });
-	});
-	return () => isStopped;
+	return api.streamForever(textEvent(piece));
 }
 
 /** Ways in which a stream ends, after this piece, without being complete. */
 export const textFailures: Record<string, (piece: string) => void> = {
-	"the stream breaks off": (content) =>
-		streamEvents(...events({ delta: { content } })),
-	"the answer is filtered": (content) =>
-		streamEvents(
-			...events(
-				{ delta: { content } },
-				{ delta: {}, finish_reason: "content_filter" },
-			),
-			"data: [DONE]\n\n",
+	"the stream breaks off": (piece) => api.streamEvents(textEvent(piece)),
+	"the answer is filtered": (piece) =>
+		api.streamEvents(textEvent(piece), endEvents("content_filter")),
+	"an error comes": (piece) =>
+		api.streamEvents(
+			textEvent(piece),
+			`data: ${JSON.stringify({ error: { message: api.SECRET_WORDS } })}\n\n`,
 		),
-	"an error comes": (content) =>
-		streamEvents(
-			...events({ delta: { content } }),
-			`data: ${JSON.stringify({ error: { message: SECRET_WORDS } })}\n\n`,
-		),
-	"a piece is no JSON": (content) =>
-		streamEvents(
-			...events({ delta: { content } }),
-			`data: ${SECRET_WORDS}\n\n`,
-		),
+	"a piece is no JSON": (piece) =>
+		api.streamEvents(textEvent(piece), `data: ${api.SECRET_WORDS}\n\n`),
 };
 
 //% endif

@@ -1,0 +1,126 @@
+// Stands in for a provider's API, at `fetch`; vi.restoreAllMocks() removes it.
+import { env } from "cloudflare:workers";
+import { vi } from "vitest";
+
+/** What a request to the API consists of. */
+export type Sent = {
+	url: string;
+	key: string | null;
+	body: Record<string, unknown>;
+};
+
+/** What only the API says, and no client and no log may repeat. */
+export const SECRET_WORDS = "words of the provider";
+
+let sent: Sent[] = [];
+
+/** Lets the API answer so; the signal aborts when nobody waits any more. */
+export function standIn(
+	answer: (signal: AbortSignal) => Response | Promise<Response>,
+): void {
+	sent = [];
+	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
+		const request = new Request(...call);
+		const body = await request.json<Sent["body"]>();
+		const key = request.headers.get("Authorization");
+		sent.push({ url: request.url, key, body });
+		return answer(request.signal);
+	});
+}
+
+/** The requests since the stand-in was last told what to answer. */
+export function requests(): Sent[] {
+	return sent;
+}
+
+/** Runs something while the provider's key is not set. */
+export async function withoutKey<T>(
+	name: keyof Env & `${string}_API_KEY`,
+	run: () => Promise<T>,
+): Promise<T> {
+	const key = env[name];
+	env[name] = "";
+	try {
+		return await run();
+	} finally {
+		env[name] = key;
+	}
+}
+
+// With what any provider's errors have.
+function fail(status: number, headers: Record<string, string> = {}): void {
+	const error = { message: SECRET_WORDS, type: "error", code: "error" };
+	standIn(() => Response.json({ type: "error", error }, { status, headers }));
+}
+
+/** Lets the API answer with an error. */
+export function failWith(status: number): void {
+	fail(status);
+}
+
+/** Ways of too many requests, with the seconds that a client is told to wait. */
+export const busy: [seconds: string, fail: () => void][] = [
+	["7", () => fail(429, { "Retry-After": "7" })],
+	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
+	["60", () => fail(429, { "Retry-After": "-1" })],
+	["60", () => fail(429)],
+];
+
+/** Lets the API be out of reach. */
+export function failToConnect(): void {
+	standIn(() => {
+		throw new TypeError("Network connection lost.");
+	});
+}
+
+/** Lets the API take longer to answer than anybody waits. */
+export function failToAnswer(): void {
+	const { setTimeout } = globalThis;
+	const soon = (run: () => void) => setTimeout(run, 10);
+	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
+	standIn(
+		(signal) =>
+			new Promise((_, reject) => {
+				signal.addEventListener("abort", () => reject(signal.reason));
+			}),
+	);
+}
+
+//% if "text" in models
+function stream(body: BodyInit): Response {
+	const headers = { "Content-Type": "text/event-stream" };
+	return new Response(body, { headers });
+}
+
+/** Lets the API answer with these server-sent events. */
+export function streamEvents(...events: string[]): void {
+	standIn(() => stream(events.join("")));
+}
+
+/**
+ * Lets the API begin an answer with this event and never end it.
+ *
+ * @returns Tells whether it has been stopped.
+ */
+export function streamForever(event: string): () => boolean {
+	let isStopped = false;
+	standIn((signal) =>
+		stream(
+			new ReadableStream({
+				start(controller) {
+					controller.enqueue(new TextEncoder().encode(event));
+					signal.addEventListener("abort", () => {
+						controller.error(signal.reason);
+						isStopped = true;
+					});
+				},
+				cancel: () => {
+					isStopped = true;
+				},
+			}),
+		),
+	);
+	return () => isStopped;
+}
+
+//% endif

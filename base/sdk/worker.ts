@@ -1,0 +1,32 @@
+import { MODEL_TIMEOUT_MS, modelNotConfigured } from "../model/worker";
+
+/** The most that an answer may have, with what the model thinks before it. */
+export const MODEL_MAX_TOKENS = 8192;
+
+/**
+ * Returns the options with which a provider's SDK makes a client for a request.
+ *
+ * @param secret The name of the secret that is the provider's key.
+ * @param url Where the provider's API is, unless a gateway is set.
+ * @throws ApiError 503 without the key.
+ */
+export function modelOptions(
+	env: Env,
+	secret: keyof Env & `${string}_API_KEY`,
+	url: string,
+) {
+	if (!env[secret]) {
+		throw modelNotConfigured(
+			`Set ${secret}: locally in .dev.vars, else with \`wrangler secret put ${secret}\`.`,
+		);
+	}
+	return {
+		apiKey: env[secret],
+		baseURL: env.AI_GATEWAY_BASE_URL || url,
+		timeout: MODEL_TIMEOUT_MS,
+		// Who asks knows best whether to wait and try again.
+		maxRetries: 0,
+		// It would log what the model says.
+		logLevel: "off" as const,
+	};
+}
