@@ -1,16 +1,13 @@
 """Agents under `wrangler dev`, with a stand-in for the API of a model."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from queue import Queue
 
 import pytest
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
@@ -20,60 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 import workbench
 from conftest import link_toolchain
 from dev_server import DevServer, serve
-
-KEY = "key-of-the-model"
-
-
-class Model(ThreadingHTTPServer):
-    """A stand-in for OpenAI's API, which says what a test tells it to say.
-
-    Attributes:
-        requests: The bodies of the requests so far.
-        pieces: What it says next, piece by piece; `None` ends an answer.
-        closed: Set when a client went away in the middle of an answer.
-    """
-
-    def __init__(self) -> None:
-        """Listen on a free port."""
-        self.requests: list[dict] = []
-        self.pieces: Queue[str | None] = Queue()
-        self.closed = threading.Event()
-        super().__init__(("127.0.0.1", 0), Answer)
-
-    def say(self, *pieces: str) -> None:
-        """Let it say these pieces and end."""
-        for piece in (*pieces, None):
-            self.pieces.put(piece)
-
-
-class Answer(BaseHTTPRequestHandler):
-    """One answer of the model, as server-sent events."""
-
-    server: Model
-
-    def do_POST(self) -> None:
-        """Answer a request for a completion."""
-        assert self.headers["Authorization"] == f"Bearer {KEY}"
-        length = int(self.headers["Content-Length"])
-        self.server.requests.append(json.loads(self.rfile.read(length)))
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        try:
-            while (piece := self.server.pieces.get(timeout=30)) is not None:
-                self.send({"delta": {"content": piece}, "finish_reason": None})
-            self.send({"delta": {}, "finish_reason": "stop"})
-            self.wfile.write(b"data: [DONE]\n\n")
-        except OSError:
-            self.server.closed.set()
-
-    def send(self, choice: dict) -> None:
-        """Send an event with one choice."""
-        event = {"id": "1", "choices": [{"index": 0, **choice}]}
-        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+from internet import MODEL_KEY, Model
 
 
 @dataclass
@@ -174,9 +118,7 @@ def wait_for_messages(server: DevServer, name: str, number: int) -> list:
 def model() -> Iterator[Model]:
     """A model that runs."""
     with Model() as model:
-        threading.Thread(target=model.serve_forever, daemon=True).start()
         yield model
-        model.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +127,7 @@ def new_project(render: Callable[..., Path], model: Model) -> Callable[..., Path
 
     def new_project(*features: str) -> Path:
         project = link_toolchain(render([*features], ai_provider="openai"))
-        config = project / "wrangler.jsonc"
-        empty = '"AI_GATEWAY_BASE_URL": ""'
-        address = f'{empty[:-1]}http://127.0.0.1:{model.server_port}"'
-        assert empty in config.read_text()
-        config.write_text(config.read_text().replace(empty, address))
-        (project / ".dev.vars").write_text(f"OPENAI_API_KEY={KEY}\n")
-        return project
+        return model.connect(project)
 
     return new_project
 
@@ -370,7 +306,7 @@ def test_no_ticket_token_or_message_is_in_the_log(
             pass
     refusal(server, "log", ticket)
     log = server.log.read_text()
-    for secret in (ticket, server.token, KEY, "the words of the"):
+    for secret in (ticket, server.token, MODEL_KEY, "the words of the"):
         assert secret not in log
 
 

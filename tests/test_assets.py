@@ -1,5 +1,6 @@
 """Static files and the page, under `wrangler dev` and in Chromium."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from werkzeug import Response
 
 import oracle
 import workbench
 from conftest import FEATURES, NEWEST, OLDEST, link_toolchain
 from dev_server import DevServer, serve
-from workbench import NODE, ROOT
+from internet import Model, answering, chromium_with, serve_with
+from workbench import ROOT
 
 Render = Callable[..., Path]
 
@@ -49,8 +52,7 @@ class Use:
         is_error: Whether that is an error.
         has_token: Whether the page knows the API token.
         is_offline: Whether the Worker cannot be reached.
-        answer: What the Worker answers, where the test of the page has none of
-            the services that it would ask.
+        model: What the model says when it is asked.
     """
 
     button: str
@@ -59,9 +61,15 @@ class Use:
     is_error: bool = False
     has_token: bool = True
     is_offline: bool = False
-    answer: dict[str, object] | None = None
+    model: str = ""
 
 
+#: What the model finds in a text.
+EVENT = {
+    "name": "Launch planning",
+    "date": "24 November 2026",
+    "participants": ["Ada", "Grace"],
+}
 #: What is done with each panel: every button with success, and an error.
 USES = {
     "assets": [
@@ -111,15 +119,7 @@ USES = {
         Use("Record", "at most 96 bytes", {"User": "x" * 97}, is_error=True),
     ],
     "browser": [
-        Use(
-            "Read",
-            r"Title\s*Example Domain",
-            answer={
-                "url": "https://example.com/",
-                "title": "Example Domain",
-                "text": "This domain is for use in documentation examples.",
-            },
-        ),
+        Use("Read", r"Title\s*Example Domain", {"Address": "http://example.com/"}),
         Use("Read", "Only public", {"Address": "http://127.0.0.1/"}, is_error=True),
     ],
     "agents": [
@@ -127,18 +127,8 @@ USES = {
         Use("Open", "grace is open", {"Name": "grace"}),
     ],
     "structured-output": [
-        Use("Extract", "dev:online", is_error=True),
-        Use(
-            "Extract",
-            r"Participants\s*Ada, Grace",
-            answer={
-                "calendar_event": {
-                    "name": "Launch planning",
-                    "date": "24 November 2026",
-                    "participants": ["Ada", "Grace"],
-                }
-            },
-        ),
+        Use("Extract", "no usable answer", is_error=True, model="Sure!"),
+        Use("Extract", r"Participants\s*Ada, Grace", model=json.dumps(EVENT)),
     ],
 }
 
@@ -151,13 +141,31 @@ def alone(render: Render) -> Iterator[DevServer]:
 
 
 @pytest.fixture(scope="module")
-def everything(render: Render) -> Iterator[DevServer]:
-    """A server of a project of all features."""
+def model() -> Iterator[Model]:
+    """The model of a project of all features."""
+    with Model() as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def everything(
+    render: Render, model: Model, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DevServer]:
+    """A server of a project of all features, with a model and a web site."""
+    project = link_toolchain(render(FEATURES, ai_provider="openai"))
+    model.connect(project)
+    config = project / "wrangler.jsonc"
     # Nothing listens there; the queue only wants to know that it is set.
-    upstream = "--var=UPSTREAM_API_URL:http://127.0.0.1:9/"
-    project = link_toolchain(render(FEATURES))
-    with serve(project, [NODE, "scripts/dev.mjs", upstream]) as server:
-        yield server
+    upstream = '"UPSTREAM_API_URL": "http://127.0.0.1:9/"'
+    config.write_text(config.read_text().replace('"UPSTREAM_API_URL": ""', upstream))
+    page = "<title>Example Domain</title>For use in examples."
+    html = Response(page, mimetype="text/html")
+    with answering(lambda request: html) as site:
+        folder = tmp_path_factory.mktemp("chromium")
+        browser = chromium_with({"example.com": site}, folder)
+        addresses = {"example.com": "93.184.215.14"}
+        with serve_with(browser, addresses, project) as server:
+            yield server
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +219,9 @@ def panel_of(page: Page, feature: str) -> Locator:
     return page.locator(f"section#{feature}")
 
 
-def use(page: Page, server: DevServer, feature: str, step: Use) -> None:
+def use(
+    page: Page, server: DevServer, feature: str, step: Use, model: Model | None = None
+) -> None:
     """Use a control as `step` says, and check what the panel shows."""
     panel = panel_of(page, feature)
     expect(panel).not_to_have_attribute("aria-busy", "true")
@@ -221,14 +231,10 @@ def use(page: Page, server: DevServer, feature: str, step: Use) -> None:
         panel.get_by_label(label).fill(value)
     if step.is_offline:
         page.context.set_offline(True)
-    if step.answer:
-        answer = step.answer
-        page.route(
-            re.compile("/(browser|extract)"), lambda route: route.fulfill(json=answer)
-        )
+    if model and step.model:
+        model.say(step.model)
     panel.get_by_role("button", name=step.button, exact=True).click()
     expect(panel).to_have_attribute("aria-busy", "false")
-    page.unroute_all()
     output = panel.get_by_role("status")
     expect(output).to_contain_text(re.compile(step.shows))
     classes = re.compile(r"\berror\b")
@@ -345,7 +351,7 @@ def test_the_page_greets_by_the_name_of_the_worker(
 
 @pytest.mark.parametrize("feature", PANELS)
 def test_a_panel_shows_what_its_controls_do_and_what_goes_wrong(
-    everything: DevServer, chromium: Browser, feature: str
+    everything: DevServer, model: Model, chromium: Browser, feature: str
 ) -> None:
     with opened(chromium, everything, refusals=True) as page:
         buttons = panel_of(page, feature).get_by_role("button")
@@ -354,7 +360,7 @@ def test_a_panel_shows_what_its_controls_do_and_what_goes_wrong(
         assert set(buttons.all_inner_texts()) == fruitful
         assert any(step.is_error for step in USES[feature])
         for step in USES[feature]:
-            use(page, everything, feature, step)
+            use(page, everything, feature, step, model)
 
 
 def test_what_one_page_says_in_a_room_the_other_shows(
@@ -426,8 +432,8 @@ def test_a_panel_is_busy_until_the_answer_is_there(
         expect(page.locator("section")).to_have_attribute("aria-busy", "true")
         expect(button).to_be_focused()
         button.press("Enter")
-        waiting[0].fulfill(json={"name": "late"})
-        expect(page.get_by_role("status")).to_have_text("Hello from late.")
+        waiting[0].continue_()
+        expect(page.locator("section")).to_have_attribute("aria-busy", "false")
         expect(button).to_be_enabled()
         assert len(waiting) == 1
 
@@ -500,6 +506,7 @@ def test_everybody_can_use_the_page(
 def test_the_readme_shows_what_the_page_looks_like(
     request: pytest.FixtureRequest,
     chromium: Browser,
+    model: Model,
     name: str,
     device: str,
     scheme: str,
@@ -511,7 +518,7 @@ def test_the_readme_shows_what_the_page_looks_like(
             for feature in PANELS if name == "everything" else []:
                 fruitful = [step for step in USES[feature] if not step.is_error]
                 for step in fruitful[:2]:
-                    use(page, server, feature, step)
+                    use(page, server, feature, step, model)
             image = Image.open(BytesIO(page.screenshot(full_page=True)))
         (ROOT / path).parent.mkdir(exist_ok=True)
         image.convert("RGB").quantize(64).save(ROOT / path, optimize=True)

@@ -4,58 +4,29 @@ The Worker refuses this machine, so the browser and the resolver are told that
 public names stand for it. Nothing of the Worker changes for that.
 """
 
-import re
-import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
-import workbench
-from conftest import link_toolchain, node_environment
+from conftest import link_toolchain
 from dev_server import DevServer, serve
-from workbench import NODE, ROOT
+from internet import answering, chromium_with, environment_with, serve_with
 
 Render = Callable[..., Path]
 
-#: What the names resolve to, for the Worker. The browser asks for all of them
-#: at one of two servers: those with a public address at the first.
-NAMES = {
-    "site.example": "93.184.215.14",
-    "other.example": "93.184.215.15",
-    "inside.example": "169.254.169.254",
-    "10.0.0.1": None,
-}
-
-#: The Worker, with a resolver that knows these names alone.
-ENTRY = """
-import worker from "./src/index";
-
-const names = %s;
-const { fetch } = globalThis;
-globalThis.fetch = async (input, init) => {
-	const { hostname, searchParams } = new URL(new Request(input, init).url);
-	if (hostname !== "cloudflare-dns.com") {
-		return fetch(input, init);
-	}
-	const name = searchParams.get("name");
-	const type = searchParams.get("type") === "A" ? 1 : 28;
-	const data = type === 1 && names[name];
-	const Answer = data ? [{ name, type, TTL: 1, data }] : [];
-	return Response.json({ Status: 0, Question: [{ name, type }], Answer });
-};
-
-export default worker;
-"""
+#: What names resolve to, for the Worker. The browser asks for the public ones
+#: at one server of this machine, and for the private ones at another.
+PUBLIC = {"site.example": "93.184.215.14", "other.example": "93.184.215.15"}
+PRIVATE = {"inside.example": "169.254.169.254", "10.0.0.1": "10.0.0.1"}
 
 #: What a page can do to reach a private address; each at a path of its own.
 REACHES = """
@@ -122,135 +93,45 @@ PAGES = {
 }
 
 
-@dataclass
-class Site:
-    """A web server.
-
-    Attributes:
-        pages: What it serves, by path; anything else is 404, `/hang` never
-            answered, `/redirect?URL` a redirect.
-        port: Where it listens on 127.0.0.1.
-        paths: What it was asked for.
-    """
-
-    pages: dict[str, str]
-    port: int = 0
-    paths: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def listen(self) -> Iterator["Site"]:
-        """Listen until the block ends."""
-        over = threading.Event()
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.paths.append(self.path)
-                path, _, query = self.path.partition("?")
-                if path == "/hang":
-                    over.wait()
-                elif path == "/redirect":
-                    self.respond(302, "", {"Location": query})
-                else:
-                    known = path in site.pages
-                    self.respond(200 if known else 404, site.pages.get(path, "no"))
-
-            do_POST = do_GET
-
-            def respond(
-                self, status: int, text: str, headers: dict[str, str] | None = None
-            ) -> None:
-                script = self.path.endswith(".js")
-                self.send_response(status)
-                self.send_header(
-                    "Content-Type", "text/javascript" if script else "text/html"
-                )
-                for name, value in (headers or {}).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield self
-        finally:
-            over.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+def answer(request: Request) -> Response:
+    """Serve `PAGES`; `/hang` never, and `/redirect?URL` as a redirect."""
+    if request.path == "/hang":
+        time.sleep(60)
+    if request.path == "/redirect":
+        return Response(status=302, headers={"Location": request.query_string.decode()})
+    mimetype = "text/javascript" if request.path.endswith(".js") else "text/html"
+    page = PAGES.get(request.path)
+    return Response(page or "no", 200 if page else 404, mimetype=mimetype)
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    """The server behind the names with a public address."""
-    with Site(PAGES).listen() as site:
+def site() -> Iterator[HTTPServer]:
+    """The server behind the public names."""
+    with answering(answer) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def inside() -> Iterator[Site]:
-    """The server behind the private addresses. Nothing may ever reach it."""
-    with Site({}).listen() as inside:
+def inside() -> Iterator[HTTPServer]:
+    """The server behind the private names. Nothing may ever reach it."""
+    with answering(lambda request: Response("no", 404)) as inside:
         yield inside
 
 
 @pytest.fixture(scope="module")
 def chromium(
-    site: Site, inside: Site, tmp_path_factory: pytest.TempPathFactory
+    site: HTTPServer, inside: HTTPServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A Chromium that finds the two servers under their names."""
-    program = workbench.chromium_program()
-    assert program is not None, "`python3 test.py` installs it"
-    private = ("10.0.0.1", "inside.example")
-    rules = ", ".join(
-        f"MAP {name} 127.0.0.1:{(inside if name in private else site).port}"
-        for name in NAMES
-    )
-    spaces = ",".join(f"127.0.0.1:{one.port}=public" for one in (site, inside))
-    script = tmp_path_factory.mktemp("chromium") / "chrome"
-    script.write_text(
-        "#!/bin/sh\n"
-        f'exec {program} "--host-resolver-rules={rules}" \\\n'
-        "  --unsafely-treat-insecure-origin-as-secure=http://site.example \\\n"
-        # Else Chromium itself keeps some pages from this machine.
-        f"  --ip-address-space-overrides={spaces} \\\n"
-        '  "$@"\n'
-    )
-    script.chmod(0o755)
-    return script
-
-
-def environment_with(cache: Path) -> dict[str, str]:
-    """Return the environment of a server whose Wrangler has this cache."""
-    # CI: else Chromium refuses to run as root.
-    return {**node_environment(), "CI": "1", "XDG_CACHE_HOME": str(cache)}
+    names = {**dict.fromkeys(PUBLIC, site), **dict.fromkeys(PRIVATE, inside)}
+    return chromium_with(names, tmp_path_factory.mktemp("chromium"))
 
 
 @pytest.fixture(scope="module")
-def server(
-    chromium: Path, render: Render, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DevServer]:
+def server(chromium: Path, render: Render) -> Iterator[DevServer]:
     """A server of the Worker, with this Chromium for a browser."""
-    cache = tmp_path_factory.mktemp("cache")
-    miniflare = (ROOT / "node_modules/miniflare/dist/src/index.js").read_text()
-    (version,) = re.findall(r'BROWSER_VERSION = "([\d.]+)"', miniflare)
-    for platform in ("linux", "linux_arm"):
-        installed = cache / f".wrangler/chrome/{platform}-{version}"
-        (installed / "chrome-linux64").mkdir(parents=True)
-        shutil.copy2(chromium, installed / "chrome-linux64" / "chrome")
-        (installed / ".miniflare-install-complete").touch()
-
     project = link_toolchain(render(["browser"], project_name="test-browser"))
-    public = {name: address for name, address in NAMES.items() if address}
-    (project / "entry.js").write_text(ENTRY % public)
-    command = [NODE, "scripts/dev.mjs", "entry.js"]
-    with serve(project, command, environment_with(cache)) as server:
+    with serve_with(chromium, {**PUBLIC, **PRIVATE}, project) as server:
         yield server
 
 
@@ -332,10 +213,10 @@ def test_requests_at_once_get_a_browser_each(server: DevServer) -> None:
 
 
 def test_without_the_worker_the_browser_reaches_private_addresses(
-    chromium: Path, inside: Site, tmp_path: Path
+    chromium: Path, inside: HTTPServer, tmp_path: Path
 ) -> None:
     # Else the tests below would prove nothing.
-    before = len(inside.paths)
+    inside.clear_log()
     options = ["--headless", "--no-sandbox", "--disable-popup-blocking"]
     options += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000"]
     subprocess.run(
@@ -344,7 +225,7 @@ def test_without_the_worker_the_browser_reaches_private_addresses(
         check=True,
         timeout=60,
     )
-    reached = set(inside.paths[before:])
+    reached = {request.path for request, _ in inside.log}
     assert {
         "/script",
         "/image",
@@ -360,15 +241,17 @@ def test_without_the_worker_the_browser_reaches_private_addresses(
         "/fetch-of-worker",
         "/window",
     } <= reached
-    inside.paths.clear()
+    inside.clear_log()
 
 
-def test_a_page_reaches_no_private_address(server: DevServer, inside: Site) -> None:
+def test_a_page_reaches_no_private_address(
+    server: DevServer, inside: HTTPServer
+) -> None:
     response = read(server, "http://site.example/reaches")
     assert response.status_code == 200, response.text
     assert response.json()["text"].startswith("Read me")
     wait_until_closed(server)
-    assert inside.paths == []
+    assert inside.log == []
 
 
 @pytest.mark.parametrize(
@@ -386,19 +269,19 @@ def test_a_page_reaches_no_private_address(server: DevServer, inside: Site) -> N
     ],
 )
 def test_a_page_that_leads_to_a_private_address_is_refused(
-    server: DevServer, inside: Site, path: str
+    server: DevServer, inside: HTTPServer, path: str
 ) -> None:
     response = read(server, f"http://site.example{path}")
     assert code(response) == (400, "blocked_url")
-    assert inside.paths == []
+    assert inside.log == []
 
 
 def test_a_name_with_a_private_address_is_refused(
-    server: DevServer, inside: Site
+    server: DevServer, inside: HTTPServer
 ) -> None:
     response = read(server, "http://inside.example/")
     assert code(response) == (400, "blocked_url")
-    assert inside.paths == []
+    assert inside.log == []
 
 
 # --- What fails ---------------------------------------------------------------

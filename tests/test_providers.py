@@ -1,15 +1,14 @@
 """The SDKs of model providers in `wrangler dev`, against a stand-in for their API."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import json5
 import pytest
+from pytest_httpserver import HTTPServer
 
 import conftest
 from conftest import link_toolchain
@@ -54,51 +53,6 @@ PROVIDERS = {
 }
 
 
-@dataclass
-class Api:
-    """A stand-in for a provider's API.
-
-    Attributes:
-        port: Where it listens on 127.0.0.1.
-        status: The status of its answers.
-        headers: Their headers, beside the type.
-        body: Their body, as JSON.
-        seen: The path and the authorization of each request.
-    """
-
-    port: int
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: dict = field(default_factory=dict)
-    seen: list[tuple[str, str]] = field(default_factory=list)
-
-
-@contextmanager
-def listening(api: Api) -> Iterator[None]:
-    """Let a stand-in listen until the block ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            api.seen.append((self.path, self.headers["Authorization"]))
-            body = json.dumps(api.body).encode()
-            self.send_response(api.status)
-            for name, value in api.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", api.port), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
-
-
 def test_every_provider_with_a_gateway_is_tested() -> None:
     with_gateway = {
         provider["id"]
@@ -113,30 +67,37 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
     name: str, render: Callable[..., Path]
 ) -> None:
     provider = PROVIDERS[name]
-    api = Api(*free_ports(1))
+    api = HTTPServer("127.0.0.1", *free_ports(1))
+    expect_request = partial(
+        api.expect_oneshot_request,
+        f"/gateway{provider.path}",
+        method="POST",
+        headers={"Authorization": f"Bearer {KEY}"},
+    )
     project = link_toolchain(render(["structured-output"], ai_provider=name))
     config = json5.loads((project / "wrangler.jsonc").read_text())
-    config["vars"]["AI_GATEWAY_BASE_URL"] = f"http://127.0.0.1:{api.port}/gateway"
+    config["vars"]["AI_GATEWAY_BASE_URL"] = api.url_for("/gateway")
     (project / "wrangler.jsonc").write_text(json.dumps(config))
     (project / ".dev.vars").write_text(f"{provider.secret}={KEY}\nAPI_TOKEN=token\n")
 
     with serve(project) as server:
-        with listening(api):
-            api.body = provider.answer(json.dumps(EVENT))
+        with api:
+            answer = provider.answer(json.dumps(EVENT))
+            expect_request().respond_with_json(answer)
             assert extract(server) == (200, None, {"calendar_event": EVENT})
-            assert api.seen == [(f"/gateway{provider.path}", f"Bearer {KEY}")]
 
-            api.body = {"error": {"message": f"No quota left for {KEY}"}}
-            api.status, api.headers = 429, {"Retry-After": "7"}
+            error = {"error": {"message": f"No quota left for {KEY}"}}
+            wait = {"Retry-After": "7"}
+            expect_request().respond_with_json(error, 429, wait)
             status, retry_after, body = extract(server)
             assert (status, retry_after) == (503, "7")
             assert body["error"]["code"] == "model_busy"
 
-            api.status, api.headers = 500, {}
+            expect_request().respond_with_json(error, 500)
             status, retry_after, body = extract(server)
             assert (status, retry_after) == (502, None)
             assert body["error"]["code"] == "model_failed"
-            assert len(api.seen) == 3
+            assert len(api.log) == 3
         status, _, body = extract(server)
         assert status == 502
         assert body["error"]["code"] == "model_failed"

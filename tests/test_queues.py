@@ -2,20 +2,21 @@
 
 import json
 import re
-import threading
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import json5
 import pytest
+from werkzeug import Request, Response
 
 from conftest import link_toolchain
 from dev_server import DevServer, free_ports, serve
+from internet import answering
 
 Render = Callable[..., Path]
 
@@ -75,45 +76,24 @@ class Upstream:
     @contextmanager
     def listen(self, port: int) -> Iterator[None]:
         """Listen on a port of 127.0.0.1 until the block ends."""
-        over = threading.Event()
-        upstream = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                headers = {key.lower(): value for key, value in self.headers.items()}
-                post = Post(headers, self.rfile.read(length).decode())
-                post.answer = upstream.answer(post)
-                upstream.posts.append(post)
-                if post.answer == HANG:
-                    over.wait()
-                elif post.answer != DROP:
-                    self.respond(post.answer)
-
-            def do_GET(self) -> None:
-                upstream.others.append(self.command)
-                self.respond(200)
-
-            def respond(self, status: int) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                if status == 302:
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
+        with answering(self.take, port):
             yield
-        finally:
-            over.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+
+    def take(self, request: Request) -> Response:
+        """Answer a request as `answer` wants it."""
+        if request.method != "POST":
+            self.others.append(request.method)
+            return Response()
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        post = Post(headers, request.get_data(as_text=True))
+        post.answer = self.answer(post)
+        self.posts.append(post)
+        if post.answer == HANG:
+            time.sleep(60)
+        if post.answer == DROP:
+            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        status = post.answer if isinstance(post.answer, int) else 200
+        return Response(status=status, headers={"Location": "/elsewhere"})
 
 
 def wait_until(

@@ -1,0 +1,176 @@
+"""What Workers reach outside, on this machine: web sites, browsers, models."""
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from queue import Queue
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+import workbench
+from conftest import node_environment
+from dev_server import DevServer, serve
+from workbench import NODE, ROOT
+
+
+@contextmanager
+def answering(
+    answer: Callable[[Request], Response], port: int = 0
+) -> Iterator[HTTPServer]:
+    """Serve HTTP on 127.0.0.1 until the block ends.
+
+    Args:
+        answer: What gives every answer; may take its time.
+        port: Where; by default on any free port.
+    """
+    with HTTPServer("127.0.0.1", port, threaded=True) as server:
+        server.expect_request(re.compile(".*")).respond_with_handler(answer)
+        yield server
+
+
+# --- Public names ---------------------------------------------------------------
+
+#: The Worker, with a resolver that knows these names alone.
+ENTRY = """
+import worker from "./src/index";
+
+const names = %s;
+const { fetch } = globalThis;
+globalThis.fetch = async (input, init) => {
+	const { hostname, searchParams } = new URL(new Request(input, init).url);
+	if (hostname !== "cloudflare-dns.com") {
+		return fetch(input, init);
+	}
+	const name = searchParams.get("name");
+	const type = searchParams.get("type") === "A" ? 1 : 28;
+	const data = type === 1 && names[name];
+	const Answer = data ? [{ name, type, TTL: 1, data }] : [];
+	return Response.json({ Status: 0, Question: [{ name, type }], Answer });
+};
+
+export * from "./src/index";
+export default worker;
+"""
+
+
+def chromium_with(names: dict[str, HTTPServer], folder: Path) -> Path:
+    """Write a program into a folder: a Chromium that finds servers by names."""
+    program = workbench.chromium_program()
+    assert program is not None, "`python3 test.py` installs it"
+    rules = ", ".join(
+        f"MAP {name} 127.0.0.1:{server.port}" for name, server in names.items()
+    )
+    ports = {server.port for server in names.values()}
+    spaces = ",".join(f"127.0.0.1:{port}=public" for port in ports)
+    script = folder / "chrome"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'exec {program} "--host-resolver-rules={rules}" \\\n'
+        "  --unsafely-treat-insecure-origin-as-secure=http://site.example \\\n"
+        # Else Chromium itself keeps some pages from this machine.
+        f"  --ip-address-space-overrides={spaces} \\\n"
+        '  "$@"\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def environment_with(cache: Path) -> dict[str, str]:
+    """Return the environment of a server whose Wrangler has this cache."""
+    # CI: else Chromium refuses to run as root.
+    return {**node_environment(), "CI": "1", "XDG_CACHE_HOME": str(cache)}
+
+
+@contextmanager
+def serve_with(
+    chromium: Path, addresses: dict[str, str], project: Path
+) -> Iterator[DevServer]:
+    """Serve a project whose Worker has this browser, until the block ends.
+
+    Args:
+        chromium: The browser.
+        addresses: What names resolve to, for the Worker.
+        project: The project, with its packages.
+    """
+    cache = chromium.parent / "cache"
+    miniflare = (ROOT / "node_modules/miniflare/dist/src/index.js").read_text()
+    (version,) = re.findall(r'BROWSER_VERSION = "([\d.]+)"', miniflare)
+    for platform in ("linux", "linux_arm"):
+        installed = cache / f".wrangler/chrome/{platform}-{version}"
+        (installed / "chrome-linux64").mkdir(parents=True)
+        shutil.copy2(chromium, installed / "chrome-linux64" / "chrome")
+        (installed / ".miniflare-install-complete").touch()
+    (project / "entry.js").write_text(ENTRY % json.dumps(addresses))
+    command = [NODE, "scripts/dev.mjs", "entry.js"]
+    with serve(project, command, environment_with(cache)) as server:
+        yield server
+
+
+# --- Models ---------------------------------------------------------------------
+
+#: What opens the API of the model.
+MODEL_KEY = "key-of-the-model"
+
+
+class Model(HTTPServer):
+    """A stand-in for OpenAI's API, which says what a test tells it to say.
+
+    Attributes:
+        pieces: What it says next, piece by piece; `None` ends an answer.
+        closed: Set when a client went away in the middle of an answer.
+    """
+
+    def __init__(self) -> None:
+        """Choose a free port; it listens once its context is entered."""
+        super().__init__("127.0.0.1", 0, threaded=True)
+        self.pieces: Queue[str | None] = Queue()
+        self.closed = threading.Event()
+        self.expect_request(re.compile(".*")).respond_with_handler(self.answer)
+
+    @property
+    def requests(self) -> list[dict]:
+        """The bodies of the requests so far."""
+        return [request.json for request, _ in self.log]
+
+    def say(self, *pieces: str) -> None:
+        """Let it say these pieces and end."""
+        for piece in (*pieces, None):
+            self.pieces.put(piece)
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request for a completion, streamed if it asks for that."""
+        assert request.headers["Authorization"] == f"Bearer {MODEL_KEY}"
+        pieces = iter(lambda: self.pieces.get(timeout=30), None)
+        if request.json.get("stream"):
+            return Response(self.events(pieces), mimetype="text/event-stream")
+        message = {"role": "assistant", "content": "".join(pieces)}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return Response(json.dumps({"choices": [choice]}), mimetype="application/json")
+
+    def events(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Yield server-sent events: a piece each, and the end."""
+        deltas = ({"delta": {"content": piece}} for piece in pieces)
+        try:
+            for choice in chain(deltas, [{"delta": {}, "finish_reason": "stop"}]):
+                event = {"id": "1", "choices": [{"index": 0, **choice}]}
+                yield f"data: {json.dumps(event)}\n\n"
+            yield "data: [DONE]\n\n"
+        except GeneratorExit:
+            self.closed.set()
+            raise
+
+    def connect(self, project: Path) -> Path:
+        """Let a project whose provider is `openai` ask this model; return it."""
+        config = project / "wrangler.jsonc"
+        empty = '"AI_GATEWAY_BASE_URL": ""'
+        address = f'{empty[:-1]}{self.url_for("/")}"'
+        assert empty in config.read_text()
+        config.write_text(config.read_text().replace(empty, address))
+        (project / ".dev.vars").write_text(f"OPENAI_API_KEY={MODEL_KEY}\n")
+        return project
