@@ -36,7 +36,7 @@ def main() -> None:
         if status != 0:
             sys.exit(status)
     # In place of this process, so that Ctrl-C reaches the tests and no other.
-    parallel = ["-n", "logical", "--dist", "loadfile"]
+    parallel = ["-n", "logical", "--dist", "worksteal"]
     pytest = [workbench.PYTHON, "-m", "pytest", *parallel, *sys.argv[1:]]
     sys.stdout.flush()
     os.execve(workbench.PYTHON, pytest, environment)

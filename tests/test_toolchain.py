@@ -6,6 +6,7 @@ compatibility dates.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,9 @@ def run_vitest(tests: list[Path], workspace: Path) -> dict:
     (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
     vitest = ROOT / "node_modules/vitest/vitest.mjs"
     report_file = workspace / "report.json"
-    options = ["--no-isolate", "--maxWorkers=2", "--reporter=json"]
+    # One more than the processors, since tests wait.
+    workers = (os.cpu_count() or 1) + 1
+    options = ["--no-isolate", f"--maxWorkers={workers}", "--reporter=json"]
     options += [f"--outputFile={report_file}"]
     try:
         output = node(workspace, vitest, "run", *options, *map(str, tests))

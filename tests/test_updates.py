@@ -1,6 +1,8 @@
 """The life of a project: updates, features that come and go, the user's edits."""
 
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import json5
@@ -52,17 +54,31 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return template
 
 
+@pytest.fixture(scope="module")
+def started(
+    releases: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Return a function that makes a committed project, each one once."""
+
+    @cache
+    def started(version: str, *options: str) -> Path:
+        project = tmp_path_factory.mktemp("started") / "my-worker"
+        ref = f"--vcs-ref={version}"
+        copier("copy", "--quiet", "--defaults", ref, *options, releases, project)
+        commit(project, "Start")
+        return project
+
+    return started
+
+
 @pytest.fixture
-def start(releases: Path, tmp_path: Path) -> Callable[..., Path]:
+def start(started: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """Return a function that starts a committed project from 1.0.0."""
 
     def start(features: list[str], version: str = "1.0.0", *more: str) -> Path:
         project = tmp_path / f"from-{version}" / "my-worker"
-        data = f"features=[{','.join(features)}]"
-        ref = f"--vcs-ref={version}"
-        options = ["--quiet", "--defaults", ref, "--data", data, *more]
-        copier("copy", *options, releases, project)
-        commit(project, "Start")
+        data = f"--data=features=[{','.join(features)}]"
+        shutil.copytree(started(version, data, *more), project, symlinks=True)
         return project
 
     return start
