@@ -36,7 +36,8 @@ def main() -> None:
         if status != 0:
             sys.exit(status)
     # In place of this process, so that Ctrl-C reaches the tests and no other.
-    parallel = ["-n", "logical", "--dist", "worksteal"]
+    # One more at once than there are processors, since servers are waited for.
+    parallel = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
     pytest = [workbench.PYTHON, "-m", "pytest", *parallel, *sys.argv[1:]]
     sys.stdout.flush()
     os.execve(workbench.PYTHON, pytest, environment)

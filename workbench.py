@@ -112,6 +112,7 @@ def quiet_environment() -> dict[str, str]:
     return _environment() | {
         "CLOUDFLARE_CF_FETCH_ENABLED": "false",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(BUILD / "hypothesis"),
+        "NODE_COMPILE_CACHE": str(BUILD / "cache" / "node"),
         "WRANGLER_HIDE_BANNER": "true",
         "WRANGLER_LOG_PATH": str(BUILD / "logs"),
         "WRANGLER_SEND_METRICS": "false",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import copier
+import json5
 import pytest
 import yaml
 
@@ -16,6 +17,8 @@ import workbench
 from workbench import NODE, ROOT
 
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
+#: The types of the runtime that `write_types` has made, by compatibility date.
+RUNTIME_TYPES: dict[str, str] = {}
 
 #: Every feature as its `feature.yml` has it, in the order of the sections.
 CATALOG = sorted(
@@ -107,6 +110,36 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     """
     program = ROOT / "node_modules/.bin" / script if isinstance(script, str) else script
     return run([NODE, program, *arguments], directory)
+
+
+def write_types(directory: Path) -> None:
+    """Write the types of a project, as `wrangler types` does in two steps.
+
+    Those of the runtime take long and are the same for every project of a date,
+    so they are only made once.
+    """
+    types = directory / "worker-configuration.d.ts"
+    config = json5.loads((directory / "wrangler.jsonc").read_text())
+    date = config["compatibility_date"]
+    if date not in RUNTIME_TYPES:
+        node(directory, WRANGLER, "types", "--include-env=false")
+        RUNTIME_TYPES[date] = types.read_text()
+    options = ("--strict-vars=false", "--include-runtime=false")
+    node(directory, WRANGLER, "types", *options)
+    types.write_text(types.read_text() + RUNTIME_TYPES[date])
+
+
+def assert_clean(directory: Path) -> None:
+    """Check that types, type checker, format, lint and bundle find nothing.
+
+    Args:
+        directory: A project, with its packages.
+    """
+    write_types(directory)
+    node(directory, "tsc")
+    node(directory, "biome", "check", "--error-on-warnings")
+    output = node(directory, WRANGLER, "deploy", "--dry-run")
+    assert "WARNING" not in output
 
 
 def git(directory: Path, *arguments: str) -> str:

@@ -6,7 +6,6 @@ compatibility dates.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from conftest import (
     PROVIDER_SETS,
     PROVIDERS,
     WRANGLER,
+    assert_clean,
     node,
     run,
     set_id,
@@ -50,12 +50,7 @@ PROJECTS = [
 def test_a_project_is_clean_under_the_tools(
     project: Project, features: list[str], provider: str, date: str
 ) -> None:
-    directory = project(features, ai_provider=provider, compatibility_date=date)
-    node(directory, WRANGLER, "types", "--strict-vars=false")
-    node(directory, "tsc")
-    node(directory, "biome", "check", "--error-on-warnings")
-    output = node(directory, WRANGLER, "deploy", "--dry-run")
-    assert "WARNING" not in output
+    assert_clean(project(features, ai_provider=provider, compatibility_date=date))
 
 
 @pytest.mark.parametrize("features", [[], FEATURE_SETS[-1]], ids=set_id)
@@ -107,9 +102,7 @@ def run_vitest(tests: list[Path], workspace: Path) -> dict:
     (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
     vitest = ROOT / "node_modules/vitest/vitest.mjs"
     report_file = workspace / "report.json"
-    # One more than the processors, since tests wait.
-    workers = (os.cpu_count() or 1) + 1
-    options = ["--no-isolate", f"--maxWorkers={workers}", "--reporter=json"]
+    options = ["--no-isolate", "--maxWorkers=2", "--reporter=json"]
     options += [f"--outputFile={report_file}"]
     try:
         output = node(workspace, vitest, "run", *options, *map(str, tests))

@@ -11,12 +11,11 @@ import pytest
 from conftest import (
     FEATURES,
     PROVIDERS,
-    WRANGLER,
+    assert_clean,
     commit,
     copy_template,
     git,
     link_toolchain,
-    node,
     release,
     run_copier,
 )
@@ -223,10 +222,7 @@ def test_another_provider_takes_the_place_of_the_first(
 
     update(project, None, f"--data=ai_provider={PROVIDERS[0]['id']}")
     assert_edits_are_kept(project)
-    link_toolchain(project)
-    node(project, WRANGLER, "types", "--strict-vars=false")
-    node(project, "tsc")
-    node(project, "biome", "check", "--error-on-warnings")
+    assert_clean(link_toolchain(project))
 
 
 def test_an_edited_project_that_gained_all_features_is_clean(
@@ -238,10 +234,7 @@ def test_an_edited_project_that_gained_all_features_is_clean(
     update(project, FEATURES)
     assert_edits_are_kept(project)
 
-    link_toolchain(project)
-    node(project, WRANGLER, "types", "--strict-vars=false")
-    node(project, "tsc")
-    node(project, "biome", "check", "--error-on-warnings")
+    assert_clean(link_toolchain(project))
 
 
 def test_the_history_of_classes_is_only_appended_to(
