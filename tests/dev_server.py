@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,17 @@ class DevServer:
         """Return the script's process and all below it."""
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
+
+    def wait_until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+        """Wait for a condition.
+
+        Raises:
+            AssertionError: With the server's output, when time is up.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal to the script alone; wait and return its exit status.

@@ -101,9 +101,11 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
         status, _, body = extract(server)
         assert status == 502
         assert body["error"]["code"] == "model_failed"
-        log = server.log.read_text()
+        line = "The model gave no answer"
+        server.wait_until(lambda: server.log.read_text().count(line) >= 3)
+    log = server.log.read_text()
 
-    assert log.count("The model gave no answer") == 3
+    assert log.count(line) == 3
     assert KEY not in log
     assert "Alice" not in log
 

@@ -96,20 +96,6 @@ class Upstream:
         return Response(status=status, headers={"Location": "/elsewhere"})
 
 
-def wait_until(
-    condition: Callable[[], bool], seconds: float, server: DevServer
-) -> None:
-    """Wait for a condition.
-
-    Raises:
-        AssertionError: With the output of the server, when time is up.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.1)
-
-
 def edit(path: Path, changes: dict[str, str]) -> None:
     """Replace what occurs once in a file."""
     text = path.read_text()
@@ -182,7 +168,7 @@ def test_messages_arrive_as_one_batch_without_credentials(
 
     with upstream.listen(port), serve(project) as server:
         ids = post(server, [{"number": number} for number in range(3)])
-        wait_until(lambda: upstream.posts != [], 10, server)
+        server.wait_until(lambda: upstream.posts != [], 10)
         time.sleep(2)
         token = server.token
 
@@ -218,10 +204,10 @@ def test_no_message_is_lost_when_the_upstream_fails_in_every_way(
     with serve(prepare(port)) as server:
         refused = post(server, [{"number": number} for number in range(20)])
         log = server.log
-        wait_until(lambda: "Batch not delivered" in log.read_text(), 10, server)
+        server.wait_until(lambda: "Batch not delivered" in log.read_text(), 10)
         with upstream.listen(port):
             others = post(server, [{"number": number} for number in range(200)])
-            wait_until(lambda: len(upstream.taken) >= 220, 120, server)
+            server.wait_until(lambda: len(upstream.taken) >= 220, 120)
             time.sleep(2)
             dead = dead_letters(server, "requests-dlq")
 
@@ -271,7 +257,7 @@ def test_what_the_upstream_never_takes_is_dead_lettered_and_can_be_replayed(
         (bad,) = post(server, ["bad"])
         server.http.post("/malformed")
         good += post(server, ["good"] * 3)
-        wait_until(lambda: dead_letters(server, "requests-rejected") == 2, 60, server)
+        server.wait_until(lambda: dead_letters(server, "requests-rejected") == 2, 60)
         time.sleep(2)
         dead = dead_letters(server, "requests-dlq")
 

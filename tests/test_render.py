@@ -18,10 +18,10 @@ from conftest import (
     FEATURES,
     PROVIDER_SETS,
     PROVIDERS,
-    node,
+    run,
     set_id,
 )
-from workbench import ROOT
+from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
 Rendered = Callable[[list[str], str], Path]
@@ -35,7 +35,10 @@ SUBSETS = [
 #: The same with the default provider, and what other providers are tried with.
 PROJECTS = [*((subset, oracle.DEFAULT) for subset in SUBSETS), *PROVIDER_SETS]
 
-each_project = pytest.mark.parametrize(("features", "provider"), PROJECTS, ids=set_id)
+#: Grouped, so that a project is rendered once wherever its tests run.
+each_project = pytest.mark.parametrize(
+    ("features", "provider"), PROJECTS, ids=set_id, scope="module"
+)
 
 
 @pytest.fixture(scope="module")
@@ -147,20 +150,18 @@ def test_a_custom_domain_becomes_a_route(render: Render) -> None:
     assert wrangler["routes"] == [{"pattern": "app.example.com", "custom_domain": True}]
 
 
-@pytest.mark.parametrize("features", FEATURE_SETS, ids=set_id)
-def test_wrangler_reprints_the_config_as_it_is(
-    render: Render, features: list[str]
-) -> None:
-    project = render(features)
-    before = (project / "wrangler.jsonc").read_text()
-    patch_config(project, {})
-    assert (project / "wrangler.jsonc").read_text() == before
+def test_wrangler_reprints_each_config_as_it_is(render: Render) -> None:
+    projects = [render(features) for features in FEATURE_SETS]
+    before = [(project / "wrangler.jsonc").read_text() for project in projects]
+    patch_config(projects, {})
+    after = [(project / "wrangler.jsonc").read_text() for project in projects]
+    assert after == before
 
 
 def test_wrangler_writes_an_id_back_as_one_new_line(render: Render) -> None:
     project = render(["auth"])
     before = (project / "wrangler.jsonc").read_text()
-    patch_config(project, {"kv_namespaces": [{"id": "0" * 32}]})
+    patch_config([project], {"kv_namespaces": [{"id": "0" * 32}]})
     after = (project / "wrangler.jsonc").read_text()
     changes = [
         line
@@ -170,15 +171,14 @@ def test_wrangler_writes_an_id_back_as_one_new_line(render: Render) -> None:
     assert changes == ['+ \t\t\t"id": "00000000000000000000000000000000",']
 
 
-def patch_config(project: Path, patch: dict) -> None:
-    """Let Wrangler write into a project's config what a deploy writes back."""
-    script = project / "patch.cjs"
-    script.write_text(
-        f"require({str(ROOT / 'node_modules/wrangler')!r}).experimental_patchConfig("
-        f"'wrangler.jsonc', {json.dumps(patch)}, false);"
+def patch_config(projects: list[Path], patch: dict) -> None:
+    """Let Wrangler write into configs of projects what a deploy writes back."""
+    script = (
+        f"const wrangler = require({str(ROOT / 'node_modules/wrangler')!r});"
+        f"for (const config of {[str(path / 'wrangler.jsonc') for path in projects]})"
+        f"  wrangler.experimental_patchConfig(config, {json.dumps(patch)}, false);"
     )
-    node(project, script)
-    script.unlink()
+    run([NODE, "--eval", script], ROOT)
 
 
 def test_the_order_of_choosing_changes_nothing(render: Render) -> None:
@@ -202,9 +202,13 @@ INDEX = re.compile(
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_a_feature_changes_only_lines_of_its_own(render: Render, feature: str) -> None:
+def test_a_feature_changes_only_lines_of_its_own(
+    rendered: Rendered, feature: str
+) -> None:
     others = [other for other in FEATURES if other != feature]
-    without, with_it = texts(render(others)), texts(render(FEATURES))
+    without, with_it = (
+        texts(rendered(features, oracle.DEFAULT)) for features in (others, FEATURES)
+    )
     if feature == "assets":
         without = {path: INDEX.sub("", text) for path, text in without.items()}
     removed = {

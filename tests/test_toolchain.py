@@ -102,7 +102,8 @@ def run_vitest(tests: list[Path], workspace: Path) -> dict:
     (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
     vitest = ROOT / "node_modules/vitest/vitest.mjs"
     report_file = workspace / "report.json"
-    options = ["--no-isolate", "--maxWorkers=2", "--reporter=json"]
+    # One at once: the other processors have tests of their own.
+    options = ["--no-isolate", "--maxWorkers=1", "--reporter=json"]
     options += [f"--outputFile={report_file}"]
     try:
         output = node(workspace, vitest, "run", *options, *map(str, tests))

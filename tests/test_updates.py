@@ -7,6 +7,7 @@ from pathlib import Path
 
 import json5
 import pytest
+from copier.__main__ import CopierApp
 
 from conftest import (
     FEATURES,
@@ -17,19 +18,18 @@ from conftest import (
     git,
     link_toolchain,
     release,
-    run_copier,
 )
 from test_render import patch_config, texts
 
 
 def copier(*arguments: str | Path) -> None:
-    """Run the Copier command line.
+    """Run the Copier command line, in this process.
 
     Raises:
-        AssertionError: With its output, when its exit status is not 0.
+        AssertionError: When its exit status is not 0.
     """
-    result = run_copier(*arguments)
-    assert result.returncode == 0, result.stderr
+    _, status = CopierApp.run(["copier", *map(str, arguments)], exit=False)
+    assert status == 0
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_the_history_of_classes_is_only_appended_to(
     assert config(project)["migrations"] == [v1]
 
     edit_everywhere(project)
-    patch_config(project, {"kv_namespaces": [{"id": "0" * 32}]})
+    patch_config([project], {"kv_namespaces": [{"id": "0" * 32}]})
     commit(project, "Deploy")
     update(project, ["websockets", "auth", "alarms"])
     assert config(project)["migrations"] == [v1, v2]

@@ -87,10 +87,7 @@ def wait_for_line(server: DevServer, instance: str, message: str) -> None:
     Raises:
         AssertionError: When that takes more than half a minute.
     """
-    deadline = time.monotonic() + 30
-    while not told(server, instance, message):
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.1)
+    server.wait_until(lambda: told(server, instance, message))
 
 
 def told(server: DevServer, instance: str, message: str) -> list[str]:
