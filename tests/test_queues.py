@@ -239,7 +239,7 @@ def test_what_the_upstream_never_takes_is_dead_lettered_and_can_be_replayed(
     )
     edit(
         project / "wrangler.jsonc",
-        {"\t\t\t// Your consumers": consumer.replace("300", "1") + "// Your consumers"},
+        {"// Your consumers\n": "// Your consumers\n" + consumer.replace("300", "1")},
     )
     edit(
         project / "src/index.ts",
@@ -257,7 +257,7 @@ def test_what_the_upstream_never_takes_is_dead_lettered_and_can_be_replayed(
         (bad,) = post(server, ["bad"])
         server.http.post("/malformed")
         good += post(server, ["good"] * 3)
-        server.wait_until(lambda: dead_letters(server, "requests-rejected") == 2, 60)
+        server.wait_until(lambda: dead_letters(server, "rejected") == 2, 60)
         time.sleep(2)
         dead = dead_letters(server, "requests-dlq")
 

@@ -270,6 +270,15 @@ def test_a_workflow_is_named_after_the_project(render: Render) -> None:
     assert [w["name"] for w in wrangler["workflows"]] == ["my-app-workflow"]
 
 
+def test_the_longest_name_still_makes_names_that_queues_may_have(
+    render: Render,
+) -> None:
+    text = json.dumps(config(render(["queues"], project_name="n" * 54)))
+    names = re.findall(r"n{50,}[\w-]*", text)
+    assert len(names) == 4
+    assert [name for name in names if len(name) > 63] == []
+
+
 @pytest.mark.parametrize("manager", ["npm", "pnpm", "yarn", "bun"])
 def test_the_ci_workflow_speaks_the_package_manager(
     render: Render, manager: str
@@ -277,7 +286,11 @@ def test_the_ci_workflow_speaks_the_package_manager(
     project = render(["auth"], package_manager=manager)
     workflow = (project / ".github/workflows/ci.yml").read_text()
     commands = re.findall(r"- run: (\w+)", workflow)
-    expected = {"npm": {"npm", "npx"}, "bun": {"bun", "bunx"}}
+    expected = {
+        "npm": {"npm", "npx"},
+        "bun": {"bun", "bunx"},
+        "yarn": {"corepack", "yarn"},
+    }
     assert set(commands) == expected.get(manager, {manager})
 
 

@@ -137,17 +137,30 @@ EDITS = [
 ]
 
 
+MINE = "https://mine.example.com"
+
+
+def set_var(project: Path, name: str) -> None:
+    """Set an empty var of a project to `MINE`."""
+    path = project / "wrangler.jsonc"
+    empty = f'"{name}": ""'
+    assert empty in path.read_text()
+    path.write_text(path.read_text().replace(empty, f'"{name}": "{MINE}"'))
+
+
 def edit_everywhere(project: Path) -> None:
-    """Make all of `EDITS` in a project, and commit."""
+    """Make all of `EDITS` in a project, set a var, and commit."""
     for path, after, insert in EDITS:
         edit(project, path, after, insert)
+    set_var(project, "ALLOWED_ORIGINS")
     commit(project, "Edit")
 
 
 def assert_edits_are_kept(project: Path) -> None:
-    """Check that each of `EDITS` still stands after its line."""
+    """Check that each of `EDITS` still stands after its line, and the var."""
     for path, after, insert in EDITS:
         assert f"{after}\n{insert}\n" in (project / path).read_text() + "\n"
+    assert config(project)["vars"]["ALLOWED_ORIGINS"] == MINE
 
 
 @pytest.mark.parametrize("features", [[], ["auth"], FEATURES], ids=len)
@@ -205,6 +218,20 @@ def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
         assert [f for f in FEATURES if f'"{f}-title"' in page] == [
             f for f in FEATURES if f in features
         ]
+
+
+def test_vars_that_come_and_go_leave_the_users_values_alone(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["queues"])
+    for name in ("ALLOWED_ORIGINS", "UPSTREAM_API_URL"):
+        set_var(project, name)
+    commit(project, "Set vars")
+    for features in (["queues", "structured-output"], ["queues"]):
+        update(project, features)
+        values = config(project)["vars"]
+        assert ("AI_MODEL" in values) == ("structured-output" in features)
+        assert values["ALLOWED_ORIGINS"] == values["UPSTREAM_API_URL"] == MINE
 
 
 @pytest.mark.parametrize("provider", [p["id"] for p in PROVIDERS[1:]])
