@@ -40,6 +40,7 @@ REACHES = """
 <script src="http://10.0.0.1/script"></script>
 <iframe src="http://10.0.0.1/frame"></iframe>
 <iframe src="http://inside.example/frame-by-name"></iframe>
+<iframe src="/nowhere"></iframe>
 <object data="http://10.0.0.1/object"></object>
 <a href="http://10.0.0.1/new-tab" target="_blank"></a>
 <form action="http://10.0.0.1/form" target="_blank"></form>
@@ -85,6 +86,8 @@ PAGES = {
     "/worker.js": "fetch('http://10.0.0.1/fetch-of-worker', { mode: 'no-cors' })",
     "/shared.js": "new WebSocket('ws://10.0.0.1/socket-of-shared-worker')",
     "/service.js": "fetch('http://10.0.0.1/fetch-of-service', { mode: 'no-cors' })",
+    "/nowhere": "<script>new WebSocket('ws://10.0.0.1/socket-of-nowhere')</script>",
+    "/transport": "<body><script>document.body.append(typeof WebTransport)</script>",
     "/script": "<body><script>location = 'http://10.0.0.1/script'</script>",
     "/later": "<body><script>setTimeout(() => { location ="
     " 'http://10.0.0.1/later' }, 100)</script>",
@@ -94,14 +97,18 @@ PAGES = {
 
 
 def answer(request: Request) -> Response:
-    """Serve `PAGES`; `/hang` never, and `/redirect?URL` as a redirect."""
+    """Serve `PAGES`; `/hang` never, and `/redirect?URL` as a redirect.
+
+    `/nowhere` has the status of a redirect, but no place to go to.
+    """
     if request.path == "/hang":
         time.sleep(60)
     if request.path == "/redirect":
         return Response(status=302, headers={"Location": request.query_string.decode()})
     mimetype = "text/javascript" if request.path.endswith(".js") else "text/html"
     page = PAGES.get(request.path)
-    return Response(page or "no", 200 if page else 404, mimetype=mimetype)
+    status = 302 if request.path == "/nowhere" else 200 if page else 404
+    return Response(page or "no", status, mimetype=mimetype)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +189,12 @@ def test_a_page_is_rendered(server: DevServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "text"), [("/late", "came later"), ("/alert", "Before after")]
+    ("path", "text"),
+    [
+        ("/late", "came later"),
+        ("/alert", "Before after"),
+        ("/transport", "undefined"),
+    ],
 )
 def test_scripts_of_a_page_run_to_their_end(
     server: DevServer, path: str, text: str
@@ -235,6 +247,7 @@ def test_without_the_worker_the_browser_reaches_private_addresses(
         "/socket",
         "/socket-of-blob",
         "/socket-of-frame",
+        "/socket-of-nowhere",
         "/fetch-of-worker",
         "/window",
     } <= reached

@@ -110,8 +110,9 @@ function show(
 				const status = await visit(ask, url);
 				return status && { ok: () => status < 300, status: () => status };
 			},
-			title: async () => content.title,
-			evaluate: async () => content.text,
+			evaluateOnNewDocument: async () => {},
+			evaluate: async (code: string) =>
+				code.includes("title") ? content.title : content.text,
 			url: () => content.url,
 		};
 		return {
@@ -509,9 +510,24 @@ describe("a document", () => {
 		);
 	});
 
+	it.each([200, 300, 302, 304, 404])(
+		"with the status %i and nowhere to go gets it too",
+		async (responseStatusCode) => {
+			const responseHeaders = [{ name: "Location", value: " " }];
+			const told = show(async (ask, url) => {
+				const status = await open(ask, url);
+				await ask(url, "Document", { responseStatusCode, responseHeaders });
+				return status;
+			});
+			expect((await get(PAGE)).status).toBe(200);
+			expect(told.at(-1)?.method).toBe("Fetch.fulfillRequest");
+		},
+	);
+
+	const elsewhere = [{ name: "location", value: "https://example.com/" }];
 	const bodiless = [
-		{ responseStatusCode: 302 },
-		{ responseStatusCode: 308 },
+		{ responseStatusCode: 302, responseHeaders: elsewhere },
+		{ responseStatusCode: 308, responseHeaders: elsewhere },
 		{ responseErrorReason: "ConnectionRefused" },
 	];
 

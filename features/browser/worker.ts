@@ -173,6 +173,8 @@ async function browserRender(
 }
 
 async function browserRead(page: Page, url: URL) {
+	// `browserGuard` does not see it, and no policy tells it from `fetch`.
+	await page.evaluateOnNewDocument("delete globalThis.WebTransport");
 	const response = await page.goto(url.href, {
 		waitUntil: "networkidle2",
 		timeout: 0, // There is one limit, for everything together.
@@ -180,11 +182,13 @@ async function browserRead(page: Page, url: URL) {
 	if (!response?.ok()) {
 		throw new Error(`status ${response?.status()}`);
 	}
-	const title = await page.title();
-	const text = await page.evaluate("document.body?.innerText");
+	// Cut where it is, since all of it could be more than a Worker can hold.
+	const cut = `.slice(0, ${BROWSER_TEXT_LENGTH})`;
+	const title = await page.evaluate(`document.title${cut}`);
+	const text = await page.evaluate(`document.body?.innerText${cut}`);
 	return {
 		url: page.url(),
-		title: title.slice(0, BROWSER_TEXT_LENGTH),
+		title: String(title).slice(0, BROWSER_TEXT_LENGTH),
 		text: String(text ?? "").slice(0, BROWSER_TEXT_LENGTH),
 	};
 }
@@ -259,8 +263,13 @@ async function browserPassOn(
 	event: CDPEvents["Fetch.requestPaused"],
 ): Promise<void> {
 	const { requestId, responseStatusCode = 0, responseHeaders = [] } = event;
-	// A failure has no status, a redirect no body.
-	const isRedirect = responseStatusCode >= 300 && responseStatusCode < 400;
+	// A failure has no status. A redirect has no body that the browser would show,
+	// and is none without a place to go to.
+	const isRedirect =
+		[301, 302, 303, 307, 308].includes(responseStatusCode) &&
+		responseHeaders.some(
+			({ name, value }) => name.toLowerCase() === "location" && value.trim(),
+		);
 	if (responseStatusCode === 0 || isRedirect) {
 		await devtools.send("Fetch.continueRequest", { requestId });
 		return;
