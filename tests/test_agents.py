@@ -383,6 +383,39 @@ def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
     expect(bob.get_by_label("Title")).to_have_value("Plans")
 
 
+def test_a_browser_that_is_refused_a_new_ticket_says_so_and_asks_no_more(
+    site: DevServer, browser: Browser
+) -> None:
+    panel = open_panel(browser, site, "refused")
+    panel.page.get_by_label("API token").fill("wrong")
+    asked = []
+    panel.page.on("request", lambda request: asked.append(request.url))
+    with (site.project / "src/index.ts").open("a") as code:
+        code.write("\n")
+    expect(panel.locator("output")).to_contain_text("Authorization", timeout=20_000)
+    expect(panel.get_by_label("Title")).to_have_count(0)
+    panel.page.wait_for_timeout(3000)
+    assert sum(url.endswith("/ticket") for url in asked) == 1
+
+    panel.page.get_by_label("API token").fill(site.token)
+    panel.get_by_role("button", name="Open").click()
+    expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
+
+
+def test_an_agent_that_is_opened_again_connects_at_once(
+    site: DevServer, browser: Browser
+) -> None:
+    panel = open_panel(browser, site, "first")
+    refused = []
+    panel.page.on("console", lambda message: refused.append(message.text))
+    for name in ("second", "first"):
+        panel.get_by_label("Name").fill(name)
+        panel.get_by_role("button", name="Open").click()
+        expect(panel.locator("output")).to_contain_text(f"{name} is open")
+        expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
+    assert [text for text in refused if "401" in text] == []
+
+
 def test_a_wrong_token_opens_no_panel(site: DevServer, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(site.url)

@@ -2,6 +2,7 @@ import {
 	evictDurableObject,
 	reset,
 	runDurableObjectAlarm,
+	runInDurableObject,
 } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -247,6 +248,35 @@ describe("a reply that does not come", () => {
 		// Not before all of its work is done.
 		await evictDurableObject(env.AiAgent.getByName("ada"));
 		expect((await conversation()).messages).toEqual([]);
+	});
+});
+
+describe("an agent that fails", () => {
+	it("tells its clients nothing of how", async () => {
+		await conversation();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (_, { storage }) =>
+			storage.sql.exec("DROP TABLE messages"),
+		);
+		const response = await request(ADA, { headers: OPERATOR });
+		expect(response.status).toBe(500);
+		expect(await response.json()).toEqual({
+			error: {
+				code: "internal_error",
+				message: expect.any(String),
+				requestId: response.headers.get("X-Request-Id"),
+			},
+		});
+		const { webSocket } = await upgrade(`?ticket=${await newTicket()}`);
+		const frames: unknown[] = [];
+		webSocket?.addEventListener("message", ({ data }) => {
+			frames.push(data);
+		});
+		const closed = new Promise<CloseEvent>((resolve) => {
+			webSocket?.addEventListener("close", resolve);
+		});
+		webSocket?.accept();
+		expect((await closed).code).toBe(1011);
+		expect(frames.join()).not.toMatch(/SQL|messages|stack/);
 	});
 });
 
@@ -569,6 +599,14 @@ describe("tickets", () => {
 		const query = `?ticket=${await newTicket()}`;
 		vi.useFakeTimers({ now: Date.now() + 61_000, toFake: ["Date"] });
 		expect((await upgrade(query)).status).toBe(401);
+	});
+
+	it("are of no use when they expire on their way to the agent", async () => {
+		const used = await runInDurableObject(
+			env.AiAgent.getByName("ada"),
+			(agent) => agent.useTicket("id", Date.now() - 1),
+		);
+		expect(used).toBe(false);
 	});
 
 	it("open no request but an upgrade", async () => {

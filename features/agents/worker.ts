@@ -252,6 +252,10 @@ async function agentsRoute(
 	// The library routes to all Durable Objects that it is given.
 	const { AiAgent } = c.env;
 	const response = await routeAgentRequest(new Request(url, init), { AiAgent });
+	if (response?.status === 500) {
+		// The library would tell the client where the agent failed, and how.
+		throw new Error("The agent failed; a line of its own says why");
+	}
 	return response ?? c.notFound();
 }
 
@@ -312,6 +316,8 @@ function agentsEvents(
 		},
 		cancel() {
 			abort.abort();
+			// Where nobody waits for a piece, this ends the generator.
+			pieces.return(undefined).catch(() => {});
 		},
 	});
 }
@@ -345,9 +351,13 @@ export class AiAgent extends Agent<Env, AgentsState> {
 	/**
 	 * Notes that a ticket is used, and forgets those that have expired.
 	 *
-	 * @returns Whether it was unused so far.
+	 * @returns Whether it was unused so far, and has not expired.
 	 */
 	useTicket(id: string, expires: number): boolean {
+		// It may have expired on the way here.
+		if (expires < Date.now()) {
+			return false;
+		}
 		this.sql`DELETE FROM used_tickets WHERE expires < ${Date.now()}`;
 		const added = this.sql`
 			INSERT INTO used_tickets (id, expires) VALUES (${id}, ${expires})
@@ -400,8 +410,14 @@ export class AiAgent extends Agent<Env, AgentsState> {
 
 	/** Shows a client that has connected the conversation so far. */
 	override onConnect(connection: Connection): void {
-		const messages = this.#latest();
-		connection.send(JSON.stringify({ type: "messages", messages }));
+		try {
+			const messages = this.#latest();
+			connection.send(JSON.stringify({ type: "messages", messages }));
+		} catch (error) {
+			// The library would send the client where it failed, and how.
+			logError("Agent failed", error);
+			connection.close(1011, "The agent failed");
+		}
 	}
 
 	/**

@@ -3,47 +3,62 @@
 import { useAgent } from "agents/react";
 import { Suspense, useCallback, useState } from "react";
 import { createRoot } from "react-dom/client";
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request, show } from "/app.js";
 
 const MESSAGES_SHOWN = 100;
 const RETRY_MS = 2000;
+const LONGEST_RETRY_MS = 60_000;
 /** As long as a timer can be: a connection lasts until it is lost. */
 const FOREVER_MS = 2 ** 31 - 1;
 
 const container = document.querySelector("#agents-conversation");
 const root = createRoot(container);
+/** How often an agent has been opened. */
+let opened = 0;
 
 onSubmit("#agents-open", async ({ name }) => {
 	// Tells now what a connection that is refused would not.
 	await request("GET", `/agents/ai-agent/${name}`);
+	opened += 1;
 	root.render(
 		<Suspense fallback={<p>Connecting …</p>}>
-			<Conversation key={name} name={name} />
+			<Conversation key={opened} name={name} id={opened} />
 		</Suspense>,
 	);
 	return `${name} is open.`;
 });
 
-/** Gets a ticket; goes on trying, since the Worker may be away for a moment. */
-async function newTicket(name) {
-	for (;;) {
+/**
+ * Gets a ticket. Goes on trying while the Worker is away, less and less often,
+ * but not once it refuses: then the panel closes, and says why.
+ */
+async function newTicket(name, id) {
+	for (let ms = RETRY_MS; id === opened; ms = Math.min(ms * 2, LONGEST_RETRY_MS)) {
 		try {
 			return await request("POST", `/agents/ai-agent/${name}/ticket`);
-		} catch {
-			await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+		} catch ({ message, status = 0 }) {
+			if (status >= 400 && status < 500 && status !== 429) {
+				root.render(null);
+				show(container.closest("section"), message, true);
+				break;
+			}
+			await new Promise((resolve) => setTimeout(resolve, ms));
 		}
 	}
+	// Nobody needs it any more.
+	return new Promise(() => {});
 }
 
 /** One agent, as long as the panel shows it. */
-function Conversation({ name }) {
+function Conversation({ name, id }) {
 	const [messages, setMessages] = useState([]);
-	const query = useCallback(() => newTicket(name), [name]);
+	const query = useCallback(() => newTicket(name, id), [name, id]);
 	const agent = useAgent({
 		agent: "AiAgent",
 		name,
 		// A ticket is good once: each connection asks for another.
 		query,
+		queryDeps: [id],
 		cacheTtl: FOREVER_MS,
 		onMessage({ data }) {
 			const frame = JSON.parse(data);

@@ -32,8 +32,8 @@ export function request(method, path, body) {
  *
  * @param {Promise<Response>} sent The request, from `fetch`.
  * @returns {Promise<any>} The JSON of the answer; `null` when it is none.
- * @throws {Error} With a message for the user, when the Worker refuses or cannot
- * be reached.
+ * @throws {Error} With a message for the user, when the Worker refuses, then also
+ * with its `status`, or cannot be reached.
  */
 export async function read(sent) {
 	const response = await sent.catch(() => {
@@ -42,8 +42,11 @@ export async function read(sent) {
 	const isJson = response.headers.get("Content-Type")?.includes("json");
 	const answer = isJson ? await response.json() : null;
 	if (!response.ok) {
+		const { status } = response;
 		const message = answer?.error?.message ?? answer?.message;
-		throw new Error(message ?? `The answer was ${response.status}.`);
+		throw Object.assign(new Error(message ?? `The answer was ${status}.`), {
+			status,
+		});
 	}
 	return answer;
 }
