@@ -1,5 +1,6 @@
 import type { ModelMessage, ModelQuestion } from "../../base/model/worker";
 import {
+	MODEL_TIMEOUT_MS,
 	ModelAnswerError,
 	modelError,
 	modelParse,
@@ -87,13 +88,17 @@ export async function modelJson(
 ): Promise<unknown> {
 	try {
 		const client = await modelClient(env);
-		const { content, stop_reason } = await client.messages.create({
-			model: env.AI_MODEL,
-			system: instructions,
-			messages: [{ role: "user", content: text }],
-			output_config: { format: { type: "json_schema", schema } },
-			max_tokens: MODEL_MAX_TOKENS,
-		});
+		const { content, stop_reason } = await client.messages.create(
+			{
+				model: env.AI_MODEL,
+				system: instructions,
+				messages: [{ role: "user", content: text }],
+				output_config: { format: { type: "json_schema", schema } },
+				max_tokens: MODEL_MAX_TOKENS,
+			},
+			// The client's own limit ends with the headers of the answer.
+			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },
+		);
 		if (stop_reason !== "end_turn") {
 			throw new ModelAnswerError(`It ended with ${stop_reason}`);
 		}

@@ -1,5 +1,6 @@
 import type { ModelMessage, ModelQuestion } from "../../base/model/worker";
 import {
+	MODEL_TIMEOUT_MS,
 	ModelAnswerError,
 	modelError,
 	modelParse,
@@ -76,18 +77,22 @@ export async function modelJson(
 ): Promise<unknown> {
 	try {
 		const client = await modelClient(env);
-		const { choices } = await client.chat.completions.create({
-			model: env.AI_MODEL,
-			messages: [
-				{ role: "system", content: instructions },
-				{ role: "user", content: text },
-			],
-			response_format: {
-				type: "json_schema",
-				json_schema: { name, strict: true, schema },
+		const { choices } = await client.chat.completions.create(
+			{
+				model: env.AI_MODEL,
+				messages: [
+					{ role: "system", content: instructions },
+					{ role: "user", content: text },
+				],
+				response_format: {
+					type: "json_schema",
+					json_schema: { name, strict: true, schema },
+				},
+				max_completion_tokens: MODEL_MAX_TOKENS,
 			},
-			max_completion_tokens: MODEL_MAX_TOKENS,
-		});
+			// The client's own limit ends with the headers of the answer.
+			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },
+		);
 		const [choice] = choices;
 		if (choice?.finish_reason !== "stop" || choice.message.refusal) {
 			throw new ModelAnswerError(`It ended with ${choice?.finish_reason}`);

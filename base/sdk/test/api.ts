@@ -86,6 +86,26 @@ export function failToAnswer(): void {
 	);
 }
 
+//% if "json" in models
+/** Lets the API begin an answer that takes longer than anybody waits. */
+export function failToEnd(): void {
+	const soon = AbortSignal.timeout.bind(AbortSignal, 10);
+	vi.spyOn(AbortSignal, "timeout").mockImplementation(soon);
+	standIn((signal) => {
+		const body = new ReadableStream({
+			start(controller) {
+				controller.enqueue(new TextEncoder().encode("{"));
+				signal.addEventListener("abort", () => {
+					controller.error(signal.reason);
+				});
+			},
+		});
+		const headers = { "Content-Type": "application/json" };
+		return new Response(body, { headers });
+	});
+}
+
+//% endif
 //% if "text" in models
 function stream(body: BodyInit): Response {
 	const headers = { "Content-Type": "text/event-stream" };

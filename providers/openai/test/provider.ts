@@ -88,6 +88,7 @@ export const jsonFailures: Record<string, () => void> = {
 	"no choice": () => api.standIn(() => Response.json({ choices: [] })),
 	"another shape": () =>
 		api.standIn(() => Response.json({ text: api.SECRET_WORDS })),
+	"an answer that never ends": api.failToEnd,
 	"no JSON": () => api.standIn(() => new Response(api.SECRET_WORDS)),
 };
 
