@@ -96,7 +96,7 @@ app.use(
 	// A route that sets one of these headers itself keeps its own value.
 	secureHeaders({
 		overwrite: false,
-		strictTransportSecurity: "max-age=31536000; includeSubDomains",
+		strictTransportSecurity: "max-age=31536000",
 		contentSecurityPolicy: {
 			defaultSrc: ["'none'"],
 			frameAncestors: ["'none'"],

@@ -1,4 +1,4 @@
-import { evictDurableObject, reset } from "cloudflare:test";
+import { evictDurableObject, reset, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, expect, it, vi } from "vitest";
 
@@ -107,6 +107,17 @@ it("gives a closing client its close frame and counts it no more", async () => {
 		]),
 	);
 });
+
+it.each([999, 1004, 1005, 1006, 1015, 5000])(
+	"answers the code %i, which no frame may carry, with 1000",
+	async (code) => {
+		const close = vi.fn();
+		await runInDurableObject(env.CHAT_ROOM.getByName("lobby"), (room) => {
+			room.webSocketClose({ close } as unknown as WebSocket, code);
+		});
+		expect(close).toHaveBeenCalledWith(1000, expect.any(String));
+	},
+);
 
 it("takes 65,536 bytes of text and closes with 1009 above", async () => {
 	const ada = await join("lobby");

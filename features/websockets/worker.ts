@@ -85,9 +85,10 @@ export class ChatRoom extends DurableObject<Env> {
 
 	/** Answers a client's close frame, which ends the handshake. */
 	override webSocketClose(socket: WebSocket, code: number): void {
-		// These codes say how a connection ended; no frame may carry them.
-		const isReserved = [1005, 1006, 1015].includes(code);
-		socket.close(isReserved ? 1000 : code, "Closed by the client");
+		// Some codes only say how a connection ended; no frame may carry them.
+		const isReserved = [1004, 1005, 1006, 1015].includes(code);
+		const isValid = code >= 1000 && code < 5000 && !isReserved;
+		socket.close(isValid ? code : 1000, "Closed by the client");
 	}
 
 	/** Logs a broken connection and closes it. */
