@@ -519,6 +519,7 @@ def test_the_readme_shows_what_the_page_looks_like(
                 fruitful = [step for step in USES[feature] if not step.is_error]
                 for step in fruitful[:2]:
                     use(page, server, feature, step, model)
+            expect(page.get_by_text("Connecting")).to_have_count(0)
             image = Image.open(BytesIO(page.screenshot(full_page=True)))
         (ROOT / path).parent.mkdir(exist_ok=True)
         image.convert("RGB").quantize(64).save(ROOT / path, optimize=True)
