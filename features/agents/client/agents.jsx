@@ -33,7 +33,8 @@ onSubmit("#agents-open", async ({ name }) => {
  * but not once it refuses: then the panel closes, and says why.
  */
 async function newTicket(name, id) {
-	for (let ms = RETRY_MS; id === opened; ms = Math.min(ms * 2, LONGEST_RETRY_MS)) {
+	let ms = RETRY_MS;
+	while (id === opened) {
 		try {
 			return await request("POST", `/agents/ai-agent/${name}/ticket`);
 		} catch ({ message, status = 0 }) {
@@ -43,6 +44,7 @@ async function newTicket(name, id) {
 				break;
 			}
 			await new Promise((resolve) => setTimeout(resolve, ms));
+			ms = Math.min(ms * 2, LONGEST_RETRY_MS);
 		}
 	}
 	// Nobody needs it any more.
