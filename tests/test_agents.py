@@ -402,20 +402,6 @@ def test_a_browser_that_is_refused_a_new_ticket_says_so_and_asks_no_more(
     expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
 
 
-def test_an_agent_that_is_opened_again_connects_at_once(
-    site: DevServer, browser: Browser
-) -> None:
-    panel = open_panel(browser, site, "first")
-    refused = []
-    panel.page.on("console", lambda message: refused.append(message.text))
-    for name in ("second", "first"):
-        panel.get_by_label("Name").fill(name)
-        panel.get_by_role("button", name="Open").click()
-        expect(panel.locator("output")).to_contain_text(f"{name} is open")
-        expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
-    assert [text for text in refused if "401" in text] == []
-
-
 def test_a_wrong_token_opens_no_panel(site: DevServer, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(site.url)

@@ -188,6 +188,7 @@ async function browserRead(page: Page, url: URL) {
 	const text = await page.evaluate(`document.body?.innerText${cut}`);
 	return {
 		url: page.url(),
+		// And again here, since a page can change what `slice` does there.
 		title: String(title).slice(0, BROWSER_TEXT_LENGTH),
 		text: String(text ?? "").slice(0, BROWSER_TEXT_LENGTH),
 	};

@@ -86,61 +86,45 @@ export function failToAnswer(): void {
 	);
 }
 
+/**
+ * Lets the API begin an answer with this text and never end it.
+ *
+ * @returns Tells whether it has been stopped.
+ */
+export function answerWithoutEnd(type: string, text: string): () => boolean {
+	let isStopped = false;
+	standIn((signal) => {
+		const body = new ReadableStream({
+			start(controller) {
+				controller.enqueue(new TextEncoder().encode(text));
+				signal.addEventListener("abort", () => {
+					controller.error(signal.reason);
+					isStopped = true;
+				});
+			},
+			cancel: () => {
+				isStopped = true;
+			},
+		});
+		return new Response(body, { headers: { "Content-Type": type } });
+	});
+	return () => isStopped;
+}
+
 //% if "json" in models
 /** Lets the API begin an answer that takes longer than anybody waits. */
 export function failToEnd(): void {
 	const soon = AbortSignal.timeout.bind(AbortSignal, 10);
 	vi.spyOn(AbortSignal, "timeout").mockImplementation(soon);
-	standIn((signal) => {
-		const body = new ReadableStream({
-			start(controller) {
-				controller.enqueue(new TextEncoder().encode("{"));
-				signal.addEventListener("abort", () => {
-					controller.error(signal.reason);
-				});
-			},
-		});
-		const headers = { "Content-Type": "application/json" };
-		return new Response(body, { headers });
-	});
+	answerWithoutEnd("application/json", "{");
 }
 
 //% endif
 //% if "text" in models
-function stream(body: BodyInit): Response {
-	const headers = { "Content-Type": "text/event-stream" };
-	return new Response(body, { headers });
-}
-
 /** Lets the API answer with these server-sent events. */
 export function streamEvents(...events: string[]): void {
-	standIn(() => stream(events.join("")));
-}
-
-/**
- * Lets the API begin an answer with this event and never end it.
- *
- * @returns Tells whether it has been stopped.
- */
-export function streamForever(event: string): () => boolean {
-	let isStopped = false;
-	standIn((signal) =>
-		stream(
-			new ReadableStream({
-				start(controller) {
-					controller.enqueue(new TextEncoder().encode(event));
-					signal.addEventListener("abort", () => {
-						controller.error(signal.reason);
-						isStopped = true;
-					});
-				},
-				cancel: () => {
-					isStopped = true;
-				},
-			}),
-		),
-	);
-	return () => isStopped;
+	const headers = { "Content-Type": "text/event-stream" };
+	standIn(() => new Response(events.join(""), { headers }));
 }
 
 //% endif

@@ -124,7 +124,7 @@ export function answerText(...pieces: string[]): void {
  * @returns Tells whether it has been stopped.
  */
 export function answerForever(piece: string): () => boolean {
-	return api.streamForever(textEvent(piece));
+	return api.answerWithoutEnd("text/event-stream", textEvent(piece));
 }
 
 /** Ways in which a stream ends, after this piece, without being complete. */
