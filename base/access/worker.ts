@@ -3,7 +3,9 @@ import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";
 
 /** Returns the token of `Authorization: Bearer <token>`, if there is one. */
-export function bearerToken(c: Context<AppEnv>): string | undefined {
+export function bearerToken<E extends AppEnv>(
+	c: Context<E>,
+): string | undefined {
 	return /^Bearer +(\S+)$/i.exec(c.req.header("Authorization") ?? "")?.[1];
 }
 
@@ -13,7 +15,9 @@ export function bearerToken(c: Context<AppEnv>): string | undefined {
  * @returns Whether its bearer token is that secret. An unset or empty secret
  * equals nothing, so that it locks instead of opening.
  */
-export async function hasApiToken(c: Context<AppEnv>): Promise<boolean> {
+export async function hasApiToken<E extends AppEnv>(
+	c: Context<E>,
+): Promise<boolean> {
 	const token = bearerToken(c);
 	if (token === undefined || !c.env.API_TOKEN) {
 		return false;

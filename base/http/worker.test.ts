@@ -2,40 +2,15 @@ import { env, exports } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
 
 const SITE = "https://example.com";
+const OTHER = "https://other.example";
 
 function request(path: string, init: RequestInit = {}): Promise<Response> {
 	return exports.default.fetch(new Request(`${SITE}${path}`, init));
 }
 
-describe("health and index", () => {
-	it("says that the Worker runs", async () => {
-		const response = await request("/health");
-		expect(response.status).toBe(200);
-		expect(await response.json()).toEqual({ status: "ok" });
-	});
-
-	//% if "assets" not in features
-	it("lists the routes under the Worker's name", async () => {
-		const response = await request("/");
-		expect(response.status).toBe(200);
-		expect(await response.json()).toEqual({
-			name: "{project_name}",
-			routes: expect.arrayContaining([
-				{
-					method: "GET",
-					path: "/health",
-					summary: expect.any(String),
-				},
-			]),
-		});
-	});
-
-	//% endif
-	it("answers HEAD without a body", async () => {
-		const response = await request("/health", { method: "HEAD" });
-		expect(response.status).toBe(200);
-		expect(await response.text()).toBe("");
-	});
+afterEach(() => {
+	env.ALLOWED_ORIGINS = "";
+	vi.restoreAllMocks();
 });
 
 describe("errors", () => {
@@ -43,7 +18,7 @@ describe("errors", () => {
 		const response = await request("/no/such/path");
 		expect(response.status).toBe(404);
 		expect(await response.json()).toEqual({
-			error: { code: "not_found", message: expect.any(String) },
+			error: { code: "not_found", message: "No such route." },
 		});
 	});
 
@@ -52,96 +27,198 @@ describe("errors", () => {
 		expect(response.status).toBe(405);
 		expect(response.headers.get("Allow")).toBe("GET, HEAD");
 		expect(await response.json()).toEqual({
-			error: { code: "method_not_allowed", message: expect.any(String) },
+			error: {
+				code: "method_not_allowed",
+				message: "This route takes GET, HEAD.",
+			},
 		});
 	});
 
-	const thrown = [new Error("the secret cause"), "the secret cause"];
+	it("answers HEAD without a body", async () => {
+		const response = await request("/health", { method: "HEAD" });
+		expect(response.status).toBe(200);
+		expect(await response.text()).toBe("");
+	});
 
-	it.each(thrown)(
-		"logs %s as one line and keeps it to itself",
-		async (cause) => {
-			const log = vi.spyOn(console, "error").mockImplementation(() => {});
-			const stringify = vi.spyOn(JSON, "stringify");
-			stringify.mockImplementationOnce(() => {
-				throw cause;
-			});
-			const response = await request("/health");
-			stringify.mockRestore();
-			const body = await response.text();
-			expect(response.status).toBe(500);
-			expect(JSON.parse(body)).toEqual({
-				error: {
-					code: "internal_error",
-					message: expect.any(String),
-					requestId: response.headers.get("X-Request-Id"),
+	/** What `GET /health` answers when its handler throws, and what is logged. */
+	async function failWith(thrown: unknown) {
+		const log = vi.spyOn(console, "error").mockImplementation(() => {});
+		vi.spyOn(JSON, "stringify").mockImplementationOnce(() => {
+			throw thrown;
+		});
+		const response = await request("/health?token=in-the-query");
+		const lines = log.mock.calls.map(([line]) => line);
+		return { response, body: await response.text(), lines };
+	}
+
+	it("logs what was unexpected as one line, and keeps it to itself", async () => {
+		const cause = new TypeError("the inner cause");
+		const { response, body, lines } = await failWith(
+			new Error("the secret cause", { cause }),
+		);
+		const requestId = response.headers.get("X-Request-Id");
+		expect(response.status).toBe(500);
+		expect(JSON.parse(body)).toEqual({
+			error: {
+				code: "internal_error",
+				message: "Something went wrong. The logs know this requestId.",
+				requestId,
+			},
+		});
+		expect(lines).toHaveLength(1);
+		expect(lines[0]).not.toContain("in-the-query");
+		expect(JSON.parse(lines[0])).toEqual({
+			level: "error",
+			message: "Unexpected error",
+			version: env.CF_VERSION_METADATA.id,
+			requestId,
+			method: "GET",
+			path: "/health",
+			error: {
+				name: "Error",
+				message: "the secret cause",
+				stack: expect.stringMatching(/^Error: the secret cause\n +at /),
+				cause: {
+					name: "TypeError",
+					message: "the inner cause",
+					stack: expect.any(String),
 				},
-			});
-			expect(body).not.toContain("secret cause");
-			expect(log).toHaveBeenCalledTimes(1);
-			expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
-				level: "error",
-				requestId: response.headers.get("X-Request-Id"),
-				method: "GET",
-				path: "/health",
-				stack: expect.stringContaining("the secret cause"),
-			});
-			log.mockRestore();
-		},
-	);
+			},
+		});
+	});
+
+	it("answers anything thrown with a 500", async () => {
+		const { response, lines } = await failWith("only text");
+		expect(response.status).toBe(500);
+		expect(JSON.parse(lines[0])).toMatchObject({
+			error: { name: "Error", message: "only text" },
+		});
+	});
+
+	it("logs the name of a class of errors, and at most three causes", async () => {
+		class BadDayError extends Error {}
+		let cause: Error | undefined;
+		for (const message of ["5", "4", "3", "2", "1"]) {
+			cause = new BadDayError(message, { cause });
+		}
+		const { lines } = await failWith(cause);
+		const { error } = JSON.parse(lines[0]);
+		expect(error.name).toBe("BadDayError");
+		expect(error.cause.cause.cause.message).toBe("4");
+		expect(error.cause.cause.cause.cause).toBeUndefined();
+	});
 });
 
 describe("headers", () => {
 	it("carry an id that the client cannot choose", async () => {
 		const headers = { "X-Request-Id": "chosen-by-the-client" };
-		const response = await request("/health", { headers });
-		expect(response.headers.get("X-Request-Id")).toMatch(/^[\w-]{36}$/);
+		const ids = new Set<string | null>();
+		for (const _ of [1, 2]) {
+			const response = await request("/health", { headers });
+			ids.add(response.headers.get("X-Request-Id"));
+		}
+		expect(ids.size).toBe(2);
+		for (const id of ids) {
+			expect(id).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+		}
 	});
 
-	const paths = ["/health", "/no/such/path"];
-
-	it.each(paths)("are the safe ones on %s", async (path) => {
-		const { headers } = await request(path);
-		expect(headers.get("X-Request-Id")).toMatch(/^[\w-]{36}$/);
-		expect(headers.get("X-Content-Type-Options")).toBe("nosniff");
-		expect(headers.get("Referrer-Policy")).toBe("no-referrer");
-		expect(headers.get("Strict-Transport-Security")).toMatch(/^max-age=\d+/);
-		expect(headers.get("Content-Security-Policy")).toBe(
-			"default-src 'none'; frame-ancestors 'none'",
-		);
-		expect(headers.get("Cache-Control")).toBe("no-store");
+	it.each([
+		["/health", "GET"],
+		["/no/such/path", "GET"],
+		["/health", "POST"],
+	])("are the safe ones on %s by %s", async (path, method) => {
+		const response = await request(path, { method });
+		expect(Object.fromEntries(response.headers)).toMatchObject({
+			"cache-control": "no-store",
+			"content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+			"cross-origin-opener-policy": "same-origin",
+			"cross-origin-resource-policy": "same-origin",
+			"origin-agent-cluster": "?1",
+			"referrer-policy": "no-referrer",
+			"strict-transport-security": "max-age=31536000",
+			vary: "Origin",
+			"x-content-type-options": "nosniff",
+			"x-dns-prefetch-control": "off",
+			"x-download-options": "noopen",
+			"x-frame-options": "SAMEORIGIN",
+			"x-permitted-cross-domain-policies": "none",
+			"x-request-id": expect.any(String),
+			"x-xss-protection": "0",
+		});
 	});
 });
 
 describe("pages of other sites", () => {
-	const headers = {
-		Origin: "https://other.example",
-		"Access-Control-Request-Method": "GET",
-	};
+	const preflight = { Origin: OTHER, "Access-Control-Request-Method": "POST" };
 
-	afterEach(() => {
-		env.ALLOWED_ORIGINS = "";
+	/** The CORS headers of a response. */
+	function cors(response: Response): Record<string, string> {
+		const names = [...response.headers].filter(([name]) =>
+			name.startsWith("access-"),
+		);
+		return Object.fromEntries(names);
+	}
+
+	it.each([
+		["", OTHER],
+		["https://one.example", OTHER],
+		// Neither a part of an allowed origin nor more than one is allowed.
+		["https://other.example.org", OTHER],
+		["https://other.exampl", OTHER],
+		["https://other.example:8443", OTHER],
+		["http://other.example", OTHER],
+		["null", "null"],
+		["*", OTHER],
+	])(
+		"get no CORS header with ALLOWED_ORIGINS=%s from %s",
+		async (allowed, Origin) => {
+			env.ALLOWED_ORIGINS = allowed;
+			for (const method of ["GET", "OPTIONS"]) {
+				const headers = { ...preflight, Origin };
+				const response = await request("/health", { method, headers });
+				expect(response.status).toBe(method === "GET" ? 200 : 204);
+				expect(cors(response)).toEqual({});
+				expect(response.headers.get("Vary")).toContain("Origin");
+				expect(response.headers.get("X-Request-Id")).not.toBeNull();
+			}
+		},
+	);
+
+	it.each([
+		"https://one.example, https://other.example",
+		"https://other.example/",
+		"HTTPS://Other.Example",
+	])("may read answers with ALLOWED_ORIGINS=%s", async (allowed) => {
+		env.ALLOWED_ORIGINS = allowed;
+		const read = await request("/health", { headers: { Origin: OTHER } });
+		expect(read.status).toBe(200);
+		expect(read.headers.get("Vary")).toContain("Origin");
+		expect(cors(read)).toEqual({
+			"access-control-allow-credentials": "true",
+			"access-control-allow-origin": OTHER,
+			"access-control-expose-headers": "Retry-After,X-Request-Id",
+		});
+		const asked = await request("/health", {
+			method: "OPTIONS",
+			headers: { ...preflight, "Access-Control-Request-Headers": "X-Mine" },
+		});
+		expect(asked.status).toBe(204);
+		expect(asked.headers.get("Vary")).toContain("Origin");
+		expect(cors(asked)).toMatchObject({
+			"access-control-allow-credentials": "true",
+			"access-control-allow-headers": "X-Mine",
+			"access-control-allow-methods": expect.stringContaining("DELETE"),
+			"access-control-allow-origin": OTHER,
+			"access-control-max-age": "600",
+		});
 	});
 
-	it("get no CORS header", async () => {
-		for (const method of ["GET", "OPTIONS"]) {
-			const response = await request("/health", { method, headers });
-			expect(response.status).toBe(method === "GET" ? 200 : 204);
-			const names = [...response.headers.keys()];
-			expect(names.filter((name) => name.startsWith("access-"))).toEqual([]);
-			expect(response.headers.get("Vary")).toContain("Origin");
-		}
-	});
-
-	it("may read answers once their origin is allowed", async () => {
-		env.ALLOWED_ORIGINS = "https://one.example, https://other.example";
-		for (const method of ["GET", "OPTIONS"]) {
-			const response = await request("/health", { method, headers });
-			expect(response.status).toBe(method === "GET" ? 200 : 204);
-			expect(response.headers.get("Access-Control-Allow-Origin")).toBe(
-				"https://other.example",
-			);
-			expect(response.headers.get("Vary")).toContain("Origin");
-		}
+	it("are not taken for a preflight when they only ask for OPTIONS", async () => {
+		const response = await request("/health", {
+			method: "OPTIONS",
+			headers: { Origin: OTHER },
+		});
+		expect(response.status).toBe(405);
 	});
 });

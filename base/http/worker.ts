@@ -1,47 +1,65 @@
 import type { Context } from "hono";
 import { Hono } from "hono";
 import { cors } from "hono/cors";
+import { createMiddleware } from "hono/factory";
 import { HTTPException } from "hono/http-exception";
 import { methodNotAllowed } from "hono/method-not-allowed";
-import type { RequestIdVariables } from "hono/request-id";
-import { requestId } from "hono/request-id";
 import { matchedRoutes } from "hono/route";
-import { secureHeaders } from "hono/secure-headers";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type { AuthSession } from "../../features/auth/worker";
+import { logError } from "../log/worker";
 
-/** What Hono knows here: the bindings, and the id of the current request. */
-export type AppEnv = { Bindings: Env; Variables: RequestIdVariables };
+/** What middleware keeps for the handlers of a request, in `c.var`. */
+type AppVariables = {
+	/** The id of the request, as `X-Request-Id` has it. */
+	requestId: string;
+	//% if "auth" in features
+	/** Behind `operatorOnly` or `sessionOnly`; `null` for the API token. */
+	session: AuthSession | null;
+	//% endif
+	// Your variables
+};
+
+/** Hono's types for this Worker: its bindings and its variables. */
+export type AppEnv = { Bindings: Env; Variables: AppVariables };
 
 export const app = new Hono<AppEnv>();
 
-/** As in wrangler.jsonc. */
+/** Must equal `name` in wrangler.jsonc. */
 export const WORKER_NAME = "{project_name}";
 
-//% if "assets" not in features
-/** The routes that `GET /` lists; push your own. */
-export const routes: { method: string; path: string; summary: string }[] = [];
+/** What is wrong with one value of an input, and where: `items.0.name`. */
+export type InputIssue = { path: string; message: string };
 
-//% endif
 /**
  * An error that the client may see.
  *
  * Throw it from a route: the client gets
- * `{"error":{"code":…,"message":…}}` with its status and headers.
+ * `{"error":{"code":…,"message":…}}` with its status and headers. It never gets
+ * the cause.
  */
 export class ApiError extends HTTPException {
 	code: string;
 	headers: Record<string, string>;
+	issues: InputIssue[] | undefined;
 
 	constructor(
 		status: ContentfulStatusCode,
 		code: string,
 		message: string,
 		headers: Record<string, string> = {},
+		options: { cause?: unknown; issues?: InputIssue[] } = {},
 	) {
-		super(status, { message });
+		super(status, { message, cause: options.cause });
 		this.code = code;
 		this.headers = headers;
+		this.issues = options.issues;
 	}
+}
+
+/** Tells whether a request asks for a WebSocket. */
+export function isUpgrade<E extends AppEnv>(c: Context<E>): boolean {
+	return c.req.header("Upgrade")?.toLowerCase() === "websocket";
 }
 
 /**
@@ -52,7 +70,7 @@ export class ApiError extends HTTPException {
  * @returns Whether `Origin` is this Worker's own, or listed in the
  * `ALLOWED_ORIGINS` var.
  */
-export function isTrustedOrigin(c: Context<AppEnv>): boolean {
+export function isTrustedOrigin<E extends AppEnv>(c: Context<E>): boolean {
 	const origin = c.req.header("Origin");
 	return (
 		origin === undefined ||
@@ -61,122 +79,158 @@ export function isTrustedOrigin(c: Context<AppEnv>): boolean {
 	);
 }
 
-function isAllowedOrigin(env: Env, origin: string | undefined): boolean {
-	const allowed = env.ALLOWED_ORIGINS.split(",").map((entry) => entry.trim());
-	return !!origin && allowed.includes(origin);
+/**
+ * Refuses a request that a foreign page has sent.
+ *
+ * @throws ApiError 403 unless `isTrustedOrigin` says yes.
+ */
+export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
+	if (!isTrustedOrigin(c)) {
+		throw new ApiError(
+			403,
+			"foreign_origin",
+			"Send this from this site or from an allowed origin.",
+		);
+	}
 }
 
-/** Writes one JSON line to the logs, as an error. */
-export function logError(
-	message: string,
-	error: unknown,
-	fields: Record<string, unknown> = {},
-): void {
-	const stack = error instanceof Error ? error.stack : String(error);
-	console.error(JSON.stringify({ level: "error", message, ...fields, stack }));
+function isAllowedOrigin(env: Env, origin: string): boolean {
+	// Browsers send `null` for pages of no origin: those are nobody's.
+	return (
+		origin !== "null" &&
+		env.ALLOWED_ORIGINS.split(",").some(
+			(entry) => entry.trim().replace(/\/$/, "").toLowerCase() === origin,
+		)
+	);
 }
 
-const corsForAllowed = cors({
+/** Headers of every response; a route that sets one keeps its own value. */
+const DEFAULT_HEADERS = Object.entries({
+	"Cache-Control": "no-store",
+	"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+	"Cross-Origin-Opener-Policy": "same-origin",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Origin-Agent-Cluster": "?1",
+	"Referrer-Policy": "no-referrer",
+	"Strict-Transport-Security": "max-age=31536000",
+	"X-Content-Type-Options": "nosniff",
+	"X-DNS-Prefetch-Control": "off",
+	"X-Download-Options": "noopen",
+	"X-Frame-Options": "SAMEORIGIN",
+	"X-Permitted-Cross-Domain-Policies": "none",
+	"X-XSS-Protection": "0",
+});
+
+/** Gives a request its id, never the client's: it need not be unique. */
+const identify = createMiddleware<AppEnv>(async (c, next) => {
+	c.set("requestId", crypto.randomUUID());
+	await next();
+});
+
+/** Adds the headers of every response, once its handler is done. */
+const addHeaders = createMiddleware<AppEnv>(async (c, next) => {
+	await next();
+	const { headers } = c.res;
+	for (const [name, value] of DEFAULT_HEADERS) {
+		if (!headers.has(name)) {
+			headers.set(name, value);
+		}
+	}
+	headers.set("X-Request-Id", c.var.requestId);
+	headers.append("Vary", "Origin");
+});
+
+const allowCors = cors({
 	origin: (origin) => origin,
 	credentials: true,
-	exposeHeaders: ["X-Request-Id"],
+	exposeHeaders: ["Retry-After", "X-Request-Id"],
+	maxAge: 600,
+});
+
+/** CORS for `ALLOWED_ORIGINS`; a preflight from elsewhere gets no CORS headers. */
+const corsForAllowedOrigins = createMiddleware<AppEnv>(async (c, next) => {
+	const origin = c.req.header("Origin");
+	if (origin === undefined) {
+		return next();
+	}
+	if (isAllowedOrigin(c.env, origin)) {
+		return allowCors(c, next);
+	}
+	const isPreflight =
+		c.req.method === "OPTIONS" &&
+		c.req.header("Access-Control-Request-Method") !== undefined;
+	return isPreflight ? c.body(null, 204) : next();
+});
+
+/** Answers 405 where a path has routes, but none for the method. */
+const refuseOtherMethods = methodNotAllowed({
+	app,
+	onMethodNotAllowed: (c, methods) => {
+		const allowed = methods.join(", ");
+		const message = `This route takes ${allowed}.`;
+		return c.json(errorBody("method_not_allowed", message), 405, {
+			Allow: allowed,
+		});
+	},
+});
+
+/**
+ * Refuses a change or an upgrade that a foreign page makes with a user's
+ * cookie, which the browser attaches by itself (CSRF).
+ */
+const refuseForeignCookies = createMiddleware<AppEnv>(async (c, next) => {
+	const isChange =
+		!["GET", "HEAD"].includes(c.req.method) ||
+		c.req.header("Upgrade") !== undefined;
+	if (!isChange || c.req.header("Cookie") === undefined || isTrustedOrigin(c)) {
+		return next();
+	}
+	// An unknown route stays a 404 or 405, whatever its headers.
+	const isRouted = matchedRoutes(c).some(
+		({ method, path }) => method !== "ALL" || path !== "/*",
+	);
+	if (isRouted) {
+		throw new ApiError(
+			403,
+			"foreign_origin",
+			"Requests with a cookie must come from this site or an allowed origin.",
+		);
+	}
+	return next();
+});
+
+/** Turns anything thrown into an `Error`, the only thing Hono gives `onError`. */
+const throwErrorsOnly = createMiddleware<AppEnv>(async (_, next) => {
+	try {
+		await next();
+	} catch (thrown) {
+		throw thrown instanceof Error ? thrown : new Error(String(thrown));
+	}
 });
 
 app.use(
-	// No header: an id that clients could choose would not tell requests apart.
-	requestId({ headerName: "" }),
-	async (c, next) => {
-		await next();
-		c.header("X-Request-Id", c.var.requestId);
-		// Nothing is kept by a cache unless its route says so.
-		if (!c.res.headers.has("Cache-Control")) {
-			c.header("Cache-Control", "no-store");
-		}
-	},
-	// A route that sets one of these headers itself keeps its own value.
-	secureHeaders({
-		overwrite: false,
-		strictTransportSecurity: "max-age=31536000",
-		contentSecurityPolicy: {
-			defaultSrc: ["'none'"],
-			frameAncestors: ["'none'"],
-		},
-	}),
-	async (c, next) => {
-		if (isAllowedOrigin(c.env, c.req.header("Origin"))) {
-			return corsForAllowed(c, next);
-		}
-		if (
-			c.req.method === "OPTIONS" &&
-			c.req.header("Access-Control-Request-Method") !== undefined
-		) {
-			// Without CORS headers in the answer, the browser sends nothing more.
-			c.res = c.body(null, 204);
-		} else {
-			await next();
-		}
-		c.header("Vary", "Origin", { append: true });
-	},
-	methodNotAllowed({
-		app,
-		onMethodNotAllowed: (c, methods) =>
-			c.json(
-				{
-					error: {
-						code: "method_not_allowed",
-						message: `This route takes ${methods.join(", ")}.`,
-					},
-				},
-				405,
-				{ Allow: methods.join(", ") },
-			),
-	}),
-	// Browsers attach cookies by themselves, so a foreign page must not be able
-	// to spend them on a change or an upgrade.
-	async (c, next) => {
-		const changes =
-			!["GET", "HEAD"].includes(c.req.method) ||
-			c.req.header("Upgrade") !== undefined;
-		// An unknown route stays a 404 or 405, whatever its headers.
-		const isRouted = matchedRoutes(c).some(
-			({ method, path }) => method !== "ALL" || path !== "/*",
-		);
-		if (
-			changes &&
-			isRouted &&
-			c.req.header("Cookie") !== undefined &&
-			!isTrustedOrigin(c)
-		) {
-			throw new ApiError(
-				403,
-				"foreign_origin",
-				"Requests with a cookie must come from this site or an allowed origin.",
-			);
-		}
-		await next();
-	},
-	// Hono hands only errors to `onError`, but anything can be thrown.
-	async (_, next) => {
-		try {
-			await next();
-		} catch (thrown) {
-			throw thrown instanceof Error ? thrown : new Error(String(thrown));
-		}
-	},
+	identify,
+	addHeaders,
+	corsForAllowedOrigins,
+	refuseOtherMethods,
+	refuseForeignCookies,
+	throwErrorsOnly,
 );
 
-app.notFound((c) =>
-	c.json({ error: { code: "not_found", message: "No such route." } }, 404),
-);
+/** The body of every error. */
+function errorBody(code: string, message: string, more: object = {}) {
+	return { error: { code, message, ...more } };
+}
+
+app.notFound((c) => c.json(errorBody("not_found", "No such route."), 404));
 
 app.onError((error, c) => {
+	if (error instanceof ApiError) {
+		const { status, code, message, headers, issues } = error;
+		return c.json(errorBody(code, message, { issues }), status, headers);
+	}
 	if (error instanceof HTTPException) {
-		const { code, headers } =
-			error instanceof ApiError
-				? error
-				: { code: "request_failed", headers: {} };
-		const body = { error: { code, message: error.message } };
-		return c.json(body, error.status, headers);
+		return c.json(errorBody("request_failed", error.message), error.status);
 	}
 	const { requestId } = c.var;
 	// The path alone: a query may hold what must not be logged.
@@ -186,19 +240,11 @@ app.onError((error, c) => {
 		path: c.req.path,
 	});
 	return c.json(
-		{
-			error: {
-				code: "internal_error",
-				message: "Something went wrong; the logs know this requestId.",
-				requestId,
-			},
-		},
+		errorBody(
+			"internal_error",
+			"Something went wrong. The logs know this requestId.",
+			{ requestId },
+		),
 		500,
 	);
 });
-
-//% if "assets" not in features
-app.get("/", (c) => c.json({ name: WORKER_NAME, routes }));
-
-//% endif
-app.get("/health", (c) => c.json({ status: "ok" }));

@@ -1,11 +1,13 @@
 import type { Context } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import * as z from "zod";
+import type * as z from "zod";
 import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";
 
 const JSON_BODY_BYTES = 64 * 1024;
 const JSON_BODY_LEVELS = 100;
+/** How much of what is wrong with an input is told. */
+const ISSUES = { shown: 20, characters: 200 };
 
 const limitJsonBody = bodyLimit({
 	maxSize: JSON_BODY_BYTES,
@@ -18,7 +20,7 @@ const limitJsonBody = bodyLimit({
 	},
 });
 
-// What is nested too deep can be read, but not be written again.
+// `JSON.parse` accepts deeper nesting than `JSON.stringify` can write.
 function isTooDeep(value: unknown, levels: number): boolean {
 	return (
 		typeof value === "object" &&
@@ -26,6 +28,35 @@ function isTooDeep(value: unknown, levels: number): boolean {
 		(levels === 0 ||
 			Object.values(value).some((inner) => isTooDeep(inner, levels - 1)))
 	);
+}
+
+/**
+ * Checks an input, wherever it comes from.
+ *
+ * @param schema What it must be.
+ * @param code The code of the error.
+ * @returns The input, as the schema returns it.
+ * @throws ApiError 400 with the issues: what is wrong, and where.
+ */
+export function parseInput<Schema extends z.ZodType>(
+	schema: Schema,
+	input: unknown,
+	code = "invalid_body",
+): z.infer<Schema> {
+	const result = schema.safeParse(input);
+	if (result.success) {
+		return result.data;
+	}
+	// Names of keys may be the client's, and long.
+	const cut = (text: string) => text.slice(0, ISSUES.characters);
+	const issues = result.error.issues
+		.slice(0, ISSUES.shown)
+		.map(({ path, message }) => ({
+			path: cut(path.join(".")),
+			message: cut(message),
+		}));
+	const message = "Correct what `issues` lists, and send it again.";
+	throw new ApiError(400, code, message, {}, { issues });
 }
 
 /**
@@ -37,10 +68,10 @@ function isTooDeep(value: unknown, levels: number): boolean {
  * @throws ApiError 415 without a JSON content type, 413 over 64 KiB, 400 when
  * it cannot be parsed, is nested too deep or is not what the schema asks for.
  */
-export async function readJson<T>(
-	c: Context<AppEnv>,
-	schema: z.ZodType<T>,
-): Promise<T> {
+export async function readJson<E extends AppEnv, Schema extends z.ZodType>(
+	c: Context<E>,
+	schema: Schema,
+): Promise<z.infer<Schema>> {
 	const type = c.req.header("Content-Type")?.split(";")[0]?.trim() ?? "";
 	if (!/^application\/([\w.-]+\+)?json$/i.test(type)) {
 		throw new ApiError(
@@ -57,16 +88,14 @@ export async function readJson<T>(
 		throw new ApiError(400, "invalid_json", "The body is not valid JSON.");
 	}
 	if (isTooDeep(body, JSON_BODY_LEVELS)) {
+		const message = `May be nested ${JSON_BODY_LEVELS} deep`;
 		throw new ApiError(
 			400,
 			"invalid_body",
-			`Lists and objects may be nested ${JSON_BODY_LEVELS} deep.`,
+			"Nest lists and objects less deep.",
+			{},
+			{ issues: [{ path: "", message }] },
 		);
 	}
-	const result = schema.safeParse(body);
-	if (!result.success) {
-		const message = z.prettifyError(result.error);
-		throw new ApiError(400, "invalid_body", message);
-	}
-	return result.data;
+	return parseInput(schema, body);
 }

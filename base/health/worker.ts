@@ -1,0 +1,3 @@
+import { app } from "../http/worker";
+
+app.get("/health", (c) => c.json({ status: "ok" }));

@@ -1,0 +1,45 @@
+import { env as deployed } from "cloudflare:workers";
+
+/** What a log line is about, such as a room or a queue. Never a secret. */
+type LogFields = Record<string, unknown>;
+
+/** How deep the causes of an error are logged. */
+const LOGGED_CAUSES = 3;
+
+/** Writes one JSON line to the logs. */
+export function logInfo(message: string, fields: LogFields = {}): void {
+	console.log(logLine("info", message, fields));
+}
+
+/** Writes one JSON line to the logs, as a warning. */
+export function logWarning(message: string, fields: LogFields = {}): void {
+	console.warn(logLine("warn", message, fields));
+}
+
+/** Writes one JSON line to the logs, as an error with its causes. */
+export function logError(
+	message: string,
+	error: unknown,
+	fields: LogFields = {},
+): void {
+	const described = describeError(error, LOGGED_CAUSES);
+	console.error(logLine("error", message, { ...fields, error: described }));
+}
+
+function logLine(level: string, message: string, fields: LogFields): string {
+	// Tells the lines of a new deploy from those before it.
+	const version = deployed.CF_VERSION_METADATA.id;
+	return JSON.stringify({ level, message, version, ...fields });
+}
+
+function describeError(error: unknown, causes: number): object {
+	if (!(error instanceof Error)) {
+		return { name: typeof error, message: String(error) };
+	}
+	const { message, stack, cause } = error;
+	// A subclass that sets no name has that of its class.
+	const name = error.name === "Error" ? error.constructor.name : error.name;
+	return cause === undefined || causes === 0
+		? { name, message, stack }
+		: { name, message, stack, cause: describeError(cause, causes - 1) };
+}

@@ -1,0 +1,22 @@
+import * as z from "zod";
+
+/**
+ * Returns a schema for text of 1 to `maxBytes` bytes of UTF-8 on one line:
+ * without control characters, which a terminal obeys, and without those that
+ * turn the direction of writing, which make it read as another text.
+ */
+export function plainText(maxBytes: number) {
+	return z
+		.string()
+		.regex(
+			/^[^\p{Cc}\p{Cs}\p{Bidi_Control}]+$/u,
+			"Must be text, not empty, without control characters",
+		)
+		.refine(
+			(text) => new TextEncoder().encode(text).byteLength <= maxBytes,
+			`Must have at most ${maxBytes} bytes of UTF-8`,
+		);
+}
+
+/** A user's id, the same in every feature: what Analytics Engine can index. */
+export const userIdSchema = plainText(96);
