@@ -218,7 +218,8 @@ def test_every_answer_has_the_safe_headers_and_an_id_of_its_own(
 
 @each_set
 def test_only_a_project_with_secrets_gets_dev_vars(server: DevServer) -> None:
-    has_secrets = (server.project / ".dev.vars.example").exists()
+    example = (server.project / ".dev.vars.example").read_text()
+    has_secrets = re.search(r"^\w+=", example, re.M) is not None
     assert (server.project / ".dev.vars").exists() == has_secrets
     assert has_secrets == bool(locked_routes(server.features))
 
@@ -572,6 +573,10 @@ def test_server_asks_the_network_for_nothing(
             pytest.fail(proxy.accept()[0].recv(1000).decode())
 
 
+#: What stands above the API token in `.dev.vars.example`.
+COMMENT = "# Opens the routes that only the operator may use"
+
+
 # --- .dev.vars -----------------------------------------------------------------
 # `--help` goes on to Wrangler, which then serves nothing.
 
@@ -598,22 +603,43 @@ def test_dev_vars_with_a_token_stays_as_it_is(new_project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "contents",
+    ("contents", "before"),
     [
-        "# Mine\nOTHER='a=b'",
-        "API_TOKEN=\n\nOTHER=1\n",
-        "OTHER=1\n# API_TOKEN=old\nAPI_TOKEN=  ",
-        'API_TOKEN=""\nOTHER=1\n',
+        ("# Mine\nOTHER='a=b'", ["# Mine", "OTHER='a=b'", "", COMMENT]),
+        ("API_TOKEN=\n\nOTHER=1\n", []),
+        ("OTHER=1\n# API_TOKEN=old\nAPI_TOKEN=  ", ["OTHER=1", "# API_TOKEN=old"]),
+        ('API_TOKEN=""\nOTHER=1\n', []),
     ],
 )
-def test_dev_vars_without_a_token_gets_one_and_keeps_its_lines(
-    new_project: Project, contents: str
+def test_dev_vars_without_a_token_gets_one_and_moves_no_line(
+    new_project: Project, contents: str, before: list[str]
 ) -> None:
     project = new_project(["alarms"])
     (project / ".dev.vars").write_text(contents)
     node(project, project / "scripts/dev.mjs", "--help")
-    lines = [line for line in (project / ".dev.vars").read_text().splitlines() if line]
-    kept = [line for line in contents.splitlines() if line]
-    kept = [line for line in kept if not line.startswith("API_TOKEN=")]
-    assert lines[:-1] == kept
-    assert re.fullmatch(r"API_TOKEN=[\w-]{43}", lines[-1])
+    lines = (project / ".dev.vars").read_text().splitlines()
+    (place,) = (i for i, line in enumerate(lines) if line.startswith("API_TOKEN="))
+    assert re.fullmatch(r"API_TOKEN=[\w-]{43}", lines[place])
+    assert lines[:place] == before
+    rest = [line for line in contents.splitlines() if "OTHER" in line or line == ""]
+    assert lines[place + 1 :] == (rest if not before else [])
+
+
+def test_dev_vars_gets_each_secret_that_the_example_has_gained(
+    new_project: Project,
+) -> None:
+    project = new_project(["alarms"])
+    with (project / ".dev.vars.example").open("a") as example:
+        example.write("# Wakes who is on call\nPAGER_KEY=\nPAGER_URL=\n")
+    (project / ".dev.vars").write_text("# Mine\nAPI_TOKEN=mine\nPAGER_URL=here\n")
+    node(project, project / "scripts/dev.mjs", "--help")
+    node(project, project / "scripts/dev.mjs", "--help")
+    assert (project / ".dev.vars").read_text().splitlines() == [
+        "# Mine",
+        "API_TOKEN=mine",
+        "PAGER_URL=here",
+        "",
+        "# Your secrets, with an empty line before each",
+        "# Wakes who is on call",
+        "PAGER_KEY=",
+    ]
