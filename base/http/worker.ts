@@ -130,13 +130,18 @@ const identify = createMiddleware<AppEnv>(async (c, next) => {
 /** Adds the headers of every response, once its handler is done. */
 const addHeaders = createMiddleware<AppEnv>(async (c, next) => {
 	await next();
+	try {
+		c.res.headers.set("X-Request-Id", c.var.requestId);
+	} catch {
+		// The headers of `fetch` and of Durable Objects never change; this copies them.
+		c.header("X-Request-Id", c.var.requestId);
+	}
 	const { headers } = c.res;
 	for (const [name, value] of DEFAULT_HEADERS) {
 		if (!headers.has(name)) {
 			headers.set(name, value);
 		}
 	}
-	headers.set("X-Request-Id", c.var.requestId);
 	headers.append("Vary", "Origin");
 });
 
