@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-import workbench
+from tools import workbench
 
 CHECKS: list[list[str | os.PathLike[str]]] = [
     [workbench.PYTHON, "-m", "ruff", "format", "--check", "--quiet"],

@@ -1,24 +1,19 @@
 """Makes a project from this checkout and serves it until Ctrl-C."""
 
 import argparse
-import http.client
 import json
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 
-import workbench
+from tools import workbench
 
 # Says, in a folder, that it was made here and may be made anew.
 MARK = ".made-by-try"
 KEPT = (MARK, "node_modules", "package-lock.json")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-START_SECONDS = 60
 
 
 def main() -> None:
@@ -30,7 +25,8 @@ def main() -> None:
     options = parse_arguments()
     for number in SIGNALS:
         signal.signal(number, interrupt)
-    free_ports(options.port)  # A wrong port is better known now than at the end.
+    # A wrong port is better known now than at the end.
+    workbench.free_ports(options.port)
     try:
         workbench.set_up_python()
         make_project(options.dir.resolve(), options.features)
@@ -92,15 +88,7 @@ def make_project(folder: Path, features: list[str]) -> None:
         SystemExit: The folder is in use, Copier refused or npm failed.
     """
     clear(folder)
-    copier = [workbench.PYTHON, "-m", "copier", "copy", "--quiet", "--defaults"]
-    # Not the newest release but what is here, changes included.
-    copier += ["--vcs-ref", "HEAD", "--data", f"features={json.dumps(features)}"]
-    workbench.run(
-        f"Making a project in {folder}",
-        [*copier, workbench.ROOT, folder],
-        env=workbench.quiet_environment()
-        | {"PYTHONWARNINGS": "ignore:Dirty template changes"},
-    )
+    workbench.copy_project(folder, f"features={json.dumps(features)}")
     (folder / MARK).touch()
     workbench.set_up_npm("Installing its packages", folder)
 
@@ -138,7 +126,7 @@ def serve(folder: Path, port: int) -> None:
         SystemExit: The port is taken, or the Worker did not start or ended.
         KeyboardInterrupt: A signal stopped it.
     """
-    port, inspector_port = free_ports(port, 0)
+    port, inspector_port = workbench.free_ports(port, 0)
     script = [workbench.NODE, "scripts/dev.mjs", "--port", str(port)]
     environment = workbench.quiet_environment()
     # As under npm, the script stops by itself when this process is killed.
@@ -146,68 +134,11 @@ def serve(folder: Path, port: int) -> None:
     with workbench.started(
         [*script, "--inspector-port", str(inspector_port)], cwd=folder, env=environment
     ) as server:
-        wait_for_health(server, port)
+        workbench.wait_for_health(server, port)
         # The line break in one piece with the line, as the server prints too.
         ready = f"Serving on http://127.0.0.1:{port} - Ctrl-C stops it\n"
         print(ready, end="", flush=True)
         sys.exit(server.wait())
-
-
-def free_ports(*ports: int) -> list[int]:
-    """Finds ports that nobody listens on.
-
-    Args:
-        ports: For each the wanted number, or 0 for any.
-
-    Returns:
-        As many different port numbers.
-
-    Raises:
-        SystemExit: A wanted port is taken.
-    """
-    sockets = [socket.socket() for _ in ports]
-    try:
-        for free, port in zip(sockets, ports, strict=True):
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(("127.0.0.1", port))
-        return [free.getsockname()[1] for free in sockets]
-    except (OSError, OverflowError) as error:
-        sys.exit(f"Port {port} cannot be used: {error}")
-    finally:
-        for free in sockets:
-            free.close()
-
-
-def wait_for_health(server: subprocess.Popen[bytes], port: int) -> None:
-    """Waits until `GET /health` answers 200.
-
-    Args:
-        server: What will answer.
-        port: Where.
-
-    Raises:
-        SystemExit: It ended first, or `START_SECONDS` went by.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            sys.exit(f"The Worker did not start (exit status {server.returncode}).")
-        if is_healthy(port):
-            return
-        time.sleep(0.1)
-    sys.exit(f"The Worker did not answer within {START_SECONDS} seconds.")
-
-
-def is_healthy(port: int) -> bool:
-    """Tells whether `GET /health` on a port of this machine answers 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,5 @@
-"""Measures what this template adds to the time that Copier itself takes.
+"""What this template adds to the time that Copier itself takes."""
 
-Copies three templates in turn with the Copier command line: one file, the very
-files of a project with all features as they are, and this checkout with all
-features. Prints the medians and their ratios.
-"""
-
-import argparse
 import shutil
 import statistics
 import subprocess
@@ -18,11 +12,15 @@ import workbench
 GIT = ["git", "-c", "user.name=Benchmark", "-c", "user.email=benchmark@example.com"]
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="copies of each")
-    rounds = parser.parse_args().rounds
+def measure(rounds: int) -> None:
+    """Copies three templates in turn, and prints the medians and their ratios.
+
+    The three are one file, the very files of a project with all features as they
+    are, and this checkout with all features.
+
+    Args:
+        rounds: How many copies to make of each.
+    """
     workbench.set_up_python()
     with tempfile.TemporaryDirectory() as folder:
         one_file, verbatim, ours = (
@@ -103,7 +101,3 @@ def copy(template: Path, project: Path, data: str) -> float:
     start = time.perf_counter()
     subprocess.run([*copier, "--data", data, template, project], check=True)
     return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    main()

@@ -1,26 +1,30 @@
-"""The environment that `try.py` and `test.py` share, made on first use.
+"""What all commands of this repository share: the environment, made on first use.
 
-Python packages and Node.js go into `.venv`, npm packages into `node_modules`;
-nothing else is installed, but for PostgreSQL and Chromium where the tests miss
-them. Only the standard library is needed.
+Python packages and Node.js go into `.venv`, npm packages into `node_modules`.
+Only programs that have no such package come from apt, where a command misses
+them. Needs the standard library alone.
 """
 
+import http.client
 import json
 import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / ".build"
 VENV = ROOT / ".venv"
 TOOLS = VENV / "tools"
+START_SECONDS = 60
 
 PYTHON = VENV / "bin" / "python"
 # The program itself. `.venv/bin/node` is a wrapper that keeps signals to itself.
@@ -69,17 +73,28 @@ def set_up_npm(title: str, folder: Path = ROOT) -> None:
 
 
 def set_up_programs() -> None:
-    """Installs the programs that only the tests need with apt unless they are there.
+    """Installs the programs that only the tests need.
 
     Raises:
         SystemExit: One is missing and cannot be installed.
     """
-    present = {"postgresql": postgresql_programs(), "chromium": chromium_program()}
+    install({"postgresql": postgresql_programs(), "chromium": chromium_program()})
+
+
+def install(present: dict[str, object]) -> None:
+    """Installs Debian packages with apt.
+
+    Args:
+        present: For each package what this machine has of it, `None` for nothing.
+
+    Raises:
+        SystemExit: One is missing and cannot be installed.
+    """
     missing = [package for package, found in present.items() if found is None]
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        sys.exit(f"The tests need: sudo apt-get install {' '.join(missing)}")
+        sys.exit(f"Run first: sudo apt-get install {' '.join(missing)}")
     run(
         f"Installing {' and '.join(missing)}",
         ["apt-get", "update"],
@@ -145,6 +160,84 @@ def run(
         if process.returncode != 0:
             sys.stderr.buffer.write(output)
             sys.exit(process.returncode)
+
+
+def copy_project(folder: Path, *answers: str) -> None:
+    """Makes a project from this checkout, changes included.
+
+    Args:
+        folder: Where to.
+        answers: Answers to the questions, as `name=value`.
+
+    Raises:
+        SystemExit: Copier refused.
+    """
+    copier = [PYTHON, "-m", "copier", "copy", "--quiet", "--defaults"]
+    for answer in answers:
+        copier += ["--data", answer]
+    run(
+        f"Making a project in {folder}",
+        # Not the newest release but what is here.
+        [*copier, "--vcs-ref", "HEAD", ROOT, folder],
+        env=quiet_environment() | {"PYTHONWARNINGS": "ignore:Dirty template changes"},
+    )
+
+
+def free_ports(*ports: int) -> list[int]:
+    """Finds ports that nobody listens on.
+
+    Args:
+        ports: For each the wanted number, or 0 for any.
+
+    Returns:
+        As many different port numbers.
+
+    Raises:
+        SystemExit: A wanted port is taken.
+    """
+    sockets = [socket.socket() for _ in ports]
+    try:
+        for free, port in zip(sockets, ports, strict=True):
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
+        return [free.getsockname()[1] for free in sockets]
+    except (OSError, OverflowError) as error:
+        sys.exit(f"Port {port} cannot be used: {error}")
+    finally:
+        for free in sockets:
+            free.close()
+
+
+def wait_for_health(server: subprocess.Popen[bytes], port: int) -> None:
+    """Waits until `GET /health` answers 200.
+
+    Args:
+        server: What will answer.
+        port: Where.
+
+    Raises:
+        SystemExit: It ended first, or `START_SECONDS` went by.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            sys.exit(f"The Worker did not start (exit status {server.returncode}).")
+        if is_healthy(port):
+            return
+        time.sleep(0.1)
+    sys.exit(f"The Worker did not answer within {START_SECONDS} seconds.")
+
+
+def is_healthy(port: int) -> bool:
+    """Tells whether `GET /health` on a port of this machine answers 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @contextmanager

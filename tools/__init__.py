@@ -1,0 +1,1 @@
+"""The commands for those who work on this template, and what they share."""

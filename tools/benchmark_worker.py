@@ -1,0 +1,277 @@
+"""What a generated Worker costs beside the smallest Workers that do the same."""
+
+import gzip
+import http.client
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import workbench
+
+BARE = 'export default { fetch: () => Response.json({ status: "ok" }) };\n'
+HONO = """import { Hono } from "hono";
+
+const app = new Hono();
+app.get("/health", (c) => c.json({ status: "ok" }));
+export default app;
+"""
+# The headers of a project, and no code that any other request would need.
+SAME_HEADERS = """import { Hono } from "hono";
+
+const app = new Hono();
+app.get("/health", (c) =>
+	c.json({ status: "ok" }, 200, { ...HEADERS, "X-Request-Id": crypto.randomUUID() }),
+);
+export default app;
+
+const HEADERS = %s;
+"""
+# What the runtime or the body brings, and what differs from answer to answer.
+OTHER_HEADERS = {
+    *("content-length", "content-type", "date", "transfer-encoding"),
+    "x-request-id",
+}
+BINDINGS = {"CF_VERSION_METADATA": {"id": "1", "tag": "", "timestamp": ""}}
+WRANGLER = workbench.ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
+READ_CONFIG = """
+import { unstable_readConfig as readConfig } from "wrangler";
+console.log(JSON.stringify(readConfig({ config: "wrangler.jsonc" })));
+"""
+
+
+@dataclass
+class Worker:
+    """A Worker that is measured.
+
+    Attributes:
+        name: What the table calls it.
+        folder: Where its `wrangler.jsonc` is.
+        port: Where it answers, once it is served.
+        process: The runtime that serves it.
+        rates: Requests per second, of each run.
+        costs: Microseconds of processor time per request, of each run.
+    """
+
+    name: str
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    rates: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+
+
+def measure(projects: list[str], rounds: int, seconds: int) -> None:
+    """Serves Workers with the real runtime side by side, and prints a table.
+
+    The Workers take turns, so that what else the machine does meets all alike.
+
+    Args:
+        projects: The features of each project, with commas; `none` and `all` too.
+            The table has `none` in any case.
+        rounds: How many times each is measured.
+        seconds: For how long.
+    """
+    workbench.set_up_python()
+    workbench.set_up_npm("Setting up npm packages in node_modules")
+    workbench.install({"wrk": shutil.which("wrk")})
+    features = sorted(path.name for path in (workbench.ROOT / "features").iterdir())
+    names = list(dict.fromkeys(["none", *(projects or [*features, "all"])]))
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        (folder / "node_modules").symlink_to(workbench.ROOT / "node_modules")
+        workers = []
+        for name in names:
+            chosen = {"none": [], "all": features}.get(name, name.split(","))
+            project = folder / name
+            workbench.copy_project(project, f"features={json.dumps(chosen)}")
+            workers.append(Worker(name, project))
+            serve(workers[-1], stack)
+        date = read_config(workers[0].folder)["compatibility_date"]
+        same_headers = SAME_HEADERS % json.dumps(headers(workers[0].port))
+        references = {
+            "bare handler": BARE,
+            "smallest Hono": HONO,
+            "Hono, same headers": same_headers,
+        }
+        for number, (name, code) in enumerate(references.items()):
+            worker = Worker(name, write_reference(folder / f"{number}", code, date))
+            workers.insert(number, worker)
+            serve(worker, stack)
+        print(f"Measuring {len(workers)} Workers, {rounds} times each ...", flush=True)
+        for worker in workers:
+            run_load(worker, seconds=1)  # until the code is compiled
+            worker.rates.clear()
+            worker.costs.clear()
+        for _ in range(rounds):
+            for worker in workers:
+                run_load(worker, seconds)
+        print_table(workers, base=workers[2])
+
+
+def write_reference(folder: Path, code: str, date: str) -> Path:
+    """Writes a Worker without the template, and returns where to."""
+    folder.mkdir()
+    (folder / "index.js").write_text(code)
+    config = {"name": "reference", "main": "index.js", "compatibility_date": date}
+    (folder / "wrangler.jsonc").write_text(json.dumps(config))
+    return folder
+
+
+def read_config(folder: Path) -> dict:
+    """Returns the `wrangler.jsonc` of a Worker as Wrangler reads it."""
+    command = [workbench.NODE, "--input-type=module", "--eval", READ_CONFIG]
+    return json.loads(
+        subprocess.check_output(
+            command, cwd=folder, env=workbench.quiet_environment(), text=True
+        )
+    )
+
+
+def serve(worker: Worker, stack: ExitStack) -> None:
+    """Bundles a Worker as a deploy does, and serves it until the stack unwinds."""
+    config = read_config(worker.folder)
+    bundle = worker.folder / "bundle"
+    run_wrangler(worker, "deploy", "--dry-run", "--minify", "--outdir", str(bundle))
+    (worker.port,) = workbench.free_ports(0)
+    (bundle / "config.capnp").write_text(runtime_config(bundle, config, worker.port))
+    (workerd,) = workbench.ROOT.glob("node_modules/@cloudflare/workerd-*/bin/workerd")
+    worker.process = stack.enter_context(
+        workbench.started([workerd, "serve", "config.capnp"], cwd=bundle, capture=True)
+    )
+    workbench.wait_for_health(worker.process, worker.port)
+
+
+def runtime_config(bundle: Path, config: dict, port: int) -> str:
+    """Writes the config with which workerd serves a bundle.
+
+    Args:
+        bundle: The folder of the bundle, with `index.js` and further modules.
+        config: Its `wrangler.jsonc`. Of the bindings only vars are there, since
+            `GET /health` needs no other.
+        port: Where to serve.
+
+    Returns:
+        The text of a Cap'n Proto file.
+    """
+    kinds = {".js": "esModule", ".wasm": "wasm"}
+    modules = [
+        f'(name = "{path.name}", {kinds[path.suffix]} = embed "{path.name}")'
+        # The first is where the runtime starts.
+        for path in sorted(bundle.iterdir(), key=lambda path: path.name != "index.js")
+        if path.suffix in kinds
+    ]
+    bindings = [
+        f"(name = {json.dumps(name)}, json = {json.dumps(json.dumps(value))})"
+        if not isinstance(value, str)
+        else f"(name = {json.dumps(name)}, text = {json.dumps(value)})"
+        for name, value in (config["vars"] | BINDINGS).items()
+    ]
+    return f"""using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [(name = "main", worker = .main)],
+  sockets = [
+    (name = "http", address = "127.0.0.1:{port}", http = (), service = "main"),
+  ],
+);
+
+const main :Workerd.Worker = (
+  modules = [{", ".join(modules)}],
+  compatibilityDate = "{config["compatibility_date"]}",
+  compatibilityFlags = {json.dumps(config["compatibility_flags"])},
+  bindings = [{", ".join(bindings)}],
+);
+"""
+
+
+def headers(port: int) -> dict[str, str]:
+    """Returns the headers that `GET /health` of a project answers with."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        sent = connection.getresponse().getheaders()
+        return {name: value for name, value in sent if name not in OTHER_HEADERS}
+    finally:
+        connection.close()
+
+
+def run_load(worker: Worker, seconds: int) -> None:
+    """Asks a Worker as often as it answers, and keeps how that went.
+
+    Raises:
+        RuntimeError: An answer was not 200, or none came.
+    """
+    before, start = cpu_seconds(worker), time.monotonic()
+    load = ["wrk", "--threads=1", "--connections=16", f"--duration={seconds}s"]
+    output = subprocess.check_output(
+        [*load, f"http://127.0.0.1:{worker.port}/health"], text=True
+    )
+    elapsed, used = time.monotonic() - start, cpu_seconds(worker) - before
+    found = re.search(r"(\d+) requests in", output)
+    if not found or "Non-2xx" in output or "Socket errors" in output:
+        raise RuntimeError(f"{worker.name}: {output}")
+    requests = int(found[1])
+    worker.rates.append(requests / elapsed)
+    worker.costs.append(used / requests * 1e6)
+
+
+def cpu_seconds(worker: Worker) -> float:
+    """Returns the processor time that the runtime of a Worker has used."""
+    stat = Path(f"/proc/{worker.process.pid}/stat").read_text()
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def bundle_kib(worker: Worker) -> float:
+    """Returns the size of a bundle as it is uploaded."""
+    modules = [
+        path
+        for path in (worker.folder / "bundle").iterdir()
+        if path.suffix in (".js", ".wasm")
+    ]
+    return sum(len(gzip.compress(path.read_bytes())) for path in modules) / 1024
+
+
+def startup_ms(worker: Worker) -> float:
+    """Returns the median of three measurements of what a start computes."""
+    outputs = [run_wrangler(worker, "check", "startup") for _ in range(3)]
+    found = [re.search(r"Active: ([\d.]+) ms", output) for output in outputs]
+    return statistics.median(float(active[1]) for active in found if active)
+
+
+def run_wrangler(worker: Worker, *arguments: str) -> str:
+    """Runs Wrangler in the folder of a Worker and returns what it printed."""
+    return subprocess.check_output(
+        [workbench.NODE, WRANGLER, *arguments],
+        cwd=worker.folder,
+        env=workbench.quiet_environment() | {"CI": "1", "NO_COLOR": "1"},
+        text=True,
+    )
+
+
+def print_table(workers: list[Worker], base: Worker) -> None:
+    """Prints what has been measured; the ratios are those to one of the Workers."""
+    print(f"\n{'':20}  req/s  ratio  CPU µs  ratio  gzip KiB  start-up ms")
+    for worker in workers:
+        rates = statistics.median(worker.rates)
+        costs = statistics.median(worker.costs)
+        # Of each round, in which both met the same load of the machine.
+        ratio = ratio_of(worker.rates, base.rates)
+        cost_ratio = ratio_of(worker.costs, base.costs)
+        print(
+            f"{worker.name:20} {rates:6,.0f} {ratio:6.2f}  {costs:6.1f} "
+            f"{cost_ratio:6.2f}  {bundle_kib(worker):8.1f}  {startup_ms(worker):11.1f}"
+        )
+
+
+def ratio_of(values: list[float], base: list[float]) -> float:
+    """Returns the median of the ratios of two series."""
+    return statistics.median(a / b for a, b in zip(values, base, strict=True))
