@@ -69,7 +69,7 @@ FEATURES = {
             "DELETE /auth/session",
         ),
         guarded=True,
-        names=("AUTH_TOKENS", "kv_namespaces", "/auth", "session"),
+        names=("AUTH_TOKENS", "/auth", "session"),
     ),
     "queues": Feature(
         bindings=("REQUEST_QUEUE",),
@@ -83,7 +83,6 @@ FEATURES = {
             "UPSTREAM_API_KEY",
             "UPSTREAM_API_URL",
             "/requests",
-            "queues",
             "upstream",
         ),
     ),
@@ -211,8 +210,11 @@ PROVIDERS = {
 BASE_ROUTES = ("GET /", "GET /health")
 #: Where `assets` serves its page instead of a route.
 PAGE = "GET /"
+#: The bindings that every project has.
+BASE_BINDINGS = {"CF_VERSION_METADATA"}
 BASE_FILES = {
     ".copier-answers.yml",
+    ".dev.vars.example",
     ".editorconfig",
     ".gitattributes",
     ".github/workflows/ci.yml",
@@ -225,7 +227,10 @@ BASE_FILES = {
     "scripts/dev.mjs",
     "scripts/node-version.mjs",
     "src/index.ts",
+    "test/handlers.test.ts",
+    "test/health.test.ts",
     "test/http.test.ts",
+    "test/index.test.ts",
     "tsconfig.json",
     "vitest.config.ts",
     "wrangler.jsonc",
@@ -250,7 +255,8 @@ def parts(chosen: list[str], provider: str) -> list[Feature]:
 
 def bindings(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the names of all bindings of a project."""
-    return {name for part in parts(chosen, provider) for name in part.bindings}
+    own = {name for part in parts(chosen, provider) for name in part.bindings}
+    return BASE_BINDINGS | own
 
 
 def classes(chosen: list[str]) -> dict[str, str]:
@@ -312,13 +318,9 @@ def worker_first(chosen: list[str]) -> list[str]:
 def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the paths of all files of a project."""
     tests = {f"test/{feature}.test.ts" for feature in chosen}
-    examples = {".dev.vars.example"} if secrets(chosen, provider) else set()
     others = {path for part in parts(chosen, provider) for path in part.files}
     panels = {f"public/panels/{feature}.js" for feature in chosen}
+    page = {"test/index.test.ts"} if "assets" in chosen else set()
     return (
-        BASE_FILES
-        | tests
-        | examples
-        | others
-        | (panels if "assets" in chosen else set())
+        (BASE_FILES - page) | tests | others | (panels if "assets" in chosen else set())
     )

@@ -12,7 +12,7 @@ import json5
 import pytest
 
 from conftest import (
-    CATALOG,
+    FEATURES,
     PROVIDERS,
     assert_clean,
     copy_template,
@@ -27,8 +27,6 @@ Render = Callable[..., Path]
 
 #: The features made for tests.
 FIXTURES = [path.name for path in ROOT.glob("tests/features/*")]
-#: The features beside the probe, which has the handlers that a Worker has once.
-OTHERS = [feature["id"] for feature in CATALOG if "handlers" not in feature]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def make(probed: Path, render: Render) -> Render:
 
 
 @pytest.mark.parametrize(
-    "features", [["probe"], ["echo"], ["echo", "probe", *OTHERS]], ids=len
+    "features", [["probe"], ["echo"], ["echo", "probe", *FEATURES]], ids=len
 )
 def test_features_that_use_every_joint_are_clean_under_the_tools(
     make: Render, features: list[str]

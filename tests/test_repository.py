@@ -44,13 +44,13 @@ def test_a_part_is_named_after_its_folder(part: Path) -> None:
 def test_a_part_is_complete(part: Path) -> None:
     known = description(part)
     needed = {"worker.ts"}
-    if known.get("tests", True):
-        needed |= {"worker.test.ts", "guide.md"}
-    panel = {"page.html", "page.js"}
     if part in PROVIDERS:
         needed |= {"guide.md", "test/provider.ts"}
+    elif part.parent.name == "features":
+        needed |= {"worker.test.ts", "guide.md"}
+    optional = {"worker.test.ts", "guide.md", "page.html", "page.js"}
     kinds = {"feature.yml", "base.yml", "provider.yml"}
-    named = {*needed, *panel, *kinds}
+    named = {*needed, *optional, *kinds}
     for described in (known, *known.get("with", {}).values()):
         named.update(described.get("files", []))
     present = {
@@ -61,11 +61,8 @@ def test_a_part_is_complete(part: Path) -> None:
 
 
 def test_no_two_parts_stand_in_one_place() -> None:
-    # Of the providers, a project has one, between the base and the features.
-    for parts in (
-        PROVIDERS,
-        [part for part in PARTS + PROBES if part not in PROVIDERS],
-    ):
+    for kind in ("base", "providers", "features"):
+        parts = [part for part in PARTS + PROBES if part.parent.name == kind]
         orders = Counter(description(part)["order"] for part in parts)
         assert [order for order, count in orders.items() if count > 1] == []
 
@@ -87,10 +84,21 @@ def test_the_order_of_released_features_is_for_ever() -> None:
     }
 
 
-def test_no_two_features_have_one_handler() -> None:
-    # The default export has each once: of two, one would go unnoticed.
-    handlers = Counter(h for feature in CATALOG for h in feature.get("handlers", {}))
-    assert [handler for handler, count in handlers.items() if count > 1] == []
+@pytest.mark.parametrize("kind", ["queues", "crons"])
+def test_no_two_features_handle_one_thing(kind: str) -> None:
+    # Of two entries with one key, the first would go unnoticed.
+    names = Counter(name for feature in CATALOG for name in feature.get(kind, {}))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
+def test_what_is_said_to_people_is_text(part: Path) -> None:
+    # A colon in an unquoted line of YAML would make a mapping of it.
+    known = description(part)
+    for described in (known, *known.get("with", {}).values()):
+        said = [*described.get("rules", []), *described.get("recipes", [])]
+        said += [*described.get("helpers", {}).values(), known.get("help", "")]
+        assert [text for text in said if not isinstance(text, str)] == []
 
 
 @pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
@@ -128,25 +136,6 @@ def test_no_two_parts_declare_one_name() -> None:
         parts = [part for part in PARTS + PROBES if part not in others]
         names = Counter(name for part in parts for name in top_level_names(part))
         assert [declared for declared, count in names.items() if count > 1] == []
-
-
-@pytest.mark.parametrize(
-    "part", [p for p in PARTS + PROBES if p.parent.name != "base"], ids=name
-)
-def test_the_names_of_a_part_start_with_its_own(part: Path) -> None:
-    # Whichever provider it is, it gives the model.
-    feature = "model" if part in PROVIDERS else part.name.replace("-", "").lower()
-    known = description(part)
-    classes = {entry["class"] for entry in known.get("durable_objects", [])}
-    workflows = known.get("wrangler", {}).get("workflows", [])
-    classes |= {entry["class_name"] for entry in workflows}
-    foreign = [
-        declared
-        for declared in top_level_names(part)
-        if declared not in classes
-        and not declared.replace("_", "").lower().startswith(feature)
-    ]
-    assert foreign == []
 
 
 @pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
