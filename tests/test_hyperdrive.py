@@ -21,7 +21,8 @@ import pytest
 
 import workbench
 from conftest import link_toolchain, node, node_environment
-from dev_server import DevServer, free_ports, left_over, serve
+from dev_server import DevServer, free_ports, left_over, serve, start
+from test_products import build
 from workbench import NODE, ROOT
 
 Project = Callable[..., Path]
@@ -29,6 +30,33 @@ Project = Callable[..., Path]
 #: The one environment variable that chooses a real database.
 VARIABLE = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE"
 USER = "hyperdrive_user"
+#: What `tests/products/library` needs beside its code, as `build` takes it: an
+#: object, an agent and a Workflow that ask the database.
+LIBRARY = [
+    (
+        "src/index.ts",
+        "// Your imports",
+        'import { DurableObject } from "cloudflare:workers";\n'
+        'import { Agent as BaseAgent, getAgentByName as findAgent } from "agents";',
+    ),
+    (
+        "wrangler.jsonc",
+        "\t\t\t// Your durable_objects",
+        '\t\t\t{ "name": "SHELF", "class_name": "Shelf" },\n'
+        '\t\t\t{ "name": "Librarian", "class_name": "Librarian" },',
+    ),
+    (
+        "wrangler.jsonc",
+        '\t\t// Your migrations after v1 (tags that start with "user-")',
+        '\t\t{ "tag": "user-1", "new_sqlite_classes": ["Shelf", "Librarian"] },',
+    ),
+    (
+        "wrangler.jsonc",
+        "\t\t// Your workflows",
+        '\t\t{ "name": "stocktaking", "binding": "STOCKTAKING",'
+        ' "class_name": "Stocktaking" },',
+    ),
+]
 #: Values of `schema` that must do nothing.
 HOSTILE = [
     "",
