@@ -123,7 +123,7 @@ describe("POST /extract", () => {
 
 describe("an answer of no use is a 502 that tells nothing of it", () => {
 	it.each(Object.keys(jsonFailures))("when it is %s", async (failure) => {
-		jsonFailures[failure]?.();
+		jsonFailures[failure]?.(JSON.stringify(EVENT));
 		await expectFailure(await post({ text: TEXT }), 502, "model_failed");
 	});
 
@@ -147,7 +147,7 @@ describe("an answer of no use is a 502 that tells nothing of it", () => {
 });
 
 describe("a provider that fails", () => {
-	it.each([400, 401, 404, 500, 503])(
+	it.each([400, 401, 404, 413, 500, 503])(
 		"with %i is a 502 without its words",
 		async (status) => {
 			failWith(status);
