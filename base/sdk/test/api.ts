@@ -55,7 +55,13 @@ export async function withoutKey<T>(
 // With what any provider's errors have.
 function fail(status: number, headers: Record<string, string> = {}): void {
 	const error = { message: SECRET_WORDS, type: "error", code: "error" };
-	standIn(() => Response.json({ type: "error", error }, { status, headers }));
+	const ids = { "request-id": "req_1", "x-request-id": "req_1" };
+	standIn(() =>
+		Response.json(
+			{ type: "error", error },
+			{ status, headers: { ...ids, ...headers } },
+		),
+	);
 }
 
 /** Lets the API answer with an error. */
@@ -68,8 +74,16 @@ export const busy: [seconds: string, fail: () => void][] = [
 	["7", () => fail(429, { "Retry-After": "7" })],
 	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
 	["60", () => fail(429, { "Retry-After": "-1" })],
+	["60", () => fail(429, { "Retry-After": "123456" })],
 	["60", () => fail(429)],
 ];
+
+/** Ways of refusing a request, which may be too long for the model. */
+export const refusals: Record<string, () => void> = {
+	"with 400": () => fail(400),
+	"with 413": () => fail(413),
+	"with 422": () => fail(422),
+};
 
 /** Lets the API be out of reach. */
 export function failToConnect(): void {

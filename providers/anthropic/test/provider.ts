@@ -1,6 +1,5 @@
 // Stands in for Anthropic's API; vi.restoreAllMocks() removes it.
 import { env } from "cloudflare:workers";
-import { expect } from "vitest";
 // Takes long to load the first time, which no test should have to wait for.
 import "@anthropic-ai/sdk";
 import type { Sent } from "../../../base/sdk/test/api";
@@ -12,12 +11,18 @@ export {
 	failToConnect,
 	failWith,
 	hurry,
+	refusals,
 	requests,
 	SECRET_WORDS,
 } from "../../../base/sdk/test/api";
 
 /** What its 503 names when the provider is not configured. */
 export const SETTING = "ANTHROPIC_API_KEY";
+
+/** What a log line tells of a failure with a status. */
+export function failureFields(status: number): Record<string, unknown> {
+	return { provider: "anthropic", status, requestID: "req_1" };
+}
 
 /** Runs something while the provider is not configured. */
 export function unconfigured<T>(run: () => Promise<T>): Promise<T> {
@@ -28,7 +33,7 @@ function expected(body: Sent["body"]): Sent {
 	return {
 		url: "https://api.anthropic.com/v1/messages",
 		key: `Bearer ${env.ANTHROPIC_API_KEY}`,
-		body: { model: env.AI_MODEL, max_tokens: expect.any(Number), ...body },
+		body: { model: env.AI_MODEL, max_tokens: 8192, ...body },
 	};
 }
 

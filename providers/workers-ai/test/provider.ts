@@ -1,6 +1,6 @@
 // Stands in for Workers AI, at its binding; vi.restoreAllMocks() removes it.
 import { env } from "cloudflare:workers";
-import { expect, vi } from "vitest";
+import { vi } from "vitest";
 
 /** What a call of the binding consists of. */
 type Sent = { model: unknown; inputs: unknown };
@@ -29,7 +29,7 @@ function standIn(
 function expected(inputs: Record<string, unknown>): Sent {
 	return {
 		model: env.AI_MODEL,
-		inputs: { max_tokens: expect.any(Number), ...inputs },
+		inputs: { max_tokens: 4096, ...inputs },
 	};
 }
 
@@ -53,10 +53,33 @@ function failWithCode(code: number): void {
 	});
 }
 
-/** Lets Workers AI fail with a code that it documents for a status. */
-export function failWith(status: number): void {
-	failWithCode({ 400: 3003, 401: 5018, 413: 5021, 429: 3040 }[status] ?? 3043);
+// A code that Workers AI has for a status.
+function codeOf(status: number): number {
+	return { 400: 3003, 401: 5018, 413: 3006, 429: 3040 }[status] ?? 3043;
 }
+
+/** Lets Workers AI fail with a code that it has for a status. */
+export function failWith(status: number): void {
+	failWithCode(codeOf(status));
+}
+
+/** What a log line tells of a failure with a status. */
+export function failureFields(status: number): Record<string, unknown> {
+	return { provider: "workers-ai", code: String(codeOf(status)) };
+}
+
+/** Ways of refusing a request, which may be too long for the model. */
+export const refusals: Record<string, () => void> = {
+	"with 3003": () => failWithCode(3003),
+	"with 3006": () => failWithCode(3006),
+	"with 3010": () => failWithCode(3010),
+	"with 5004": () => failWithCode(5004),
+	"with 5021": () => failWithCode(5021),
+	"without a code": () =>
+		standIn(() => {
+			throw new Error("This model's maximum context length is 8 tokens.");
+		}),
+};
 
 /** Ways of too many requests, with the seconds that a client is told to wait. */
 export const busy: [seconds: string, fail: () => void][] = [

@@ -14,6 +14,7 @@ import {
 	failWith,
 	hurry,
 	jsonRequest,
+	refusals,
 	requests,
 	SECRET_WORDS,
 	SETTING,
@@ -157,6 +158,13 @@ describe("a provider that fails", () => {
 		expect(response.headers.get("X-Error")).toBe(error);
 		expect(await response.text()).not.toContain(SECRET_WORDS);
 		expect(logged()).not.toContain(SECRET_WORDS);
+	});
+
+	it.each(Object.keys(refusals))("refuses a request %s", async (way) => {
+		refusals[way]?.();
+		const response = await ask();
+		expect(response.status).toBe(502);
+		expect(response.headers.get("X-Error")).toBe("ModelRefusedError");
 	});
 
 	const silences = { failToConnect, failToAnswer, answerText };
