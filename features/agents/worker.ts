@@ -543,7 +543,7 @@ export class AiAgent extends Agent<Env, AgentsState> {
 			{ role: "user", content: text },
 		];
 		let reply = "";
-		for await (const piece of modelText(this.env, messages, signal)) {
+		for await (const piece of modelText(this.env, messages, { signal })) {
 			reply += piece;
 			yield piece;
 		}
