@@ -21,8 +21,7 @@ import pytest
 
 import workbench
 from conftest import link_toolchain, node, node_environment
-from dev_server import DevServer, free_ports, left_over, serve, start
-from test_products import build
+from dev_server import DevServer, free_ports, left_over, serve
 from workbench import NODE, ROOT
 
 Project = Callable[..., Path]

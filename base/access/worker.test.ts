@@ -5,7 +5,8 @@ const TOKEN = env.API_TOKEN;
 
 /** The locked routes, each with a path that it matches and that does little. */
 const LOCKED: Record<string, string> = {
-	//% include "extensions/locked_routes.jinja"
+	//% set wanted = "locked"
+	//% include "extensions/routes_with.jinja"
 	// Your locked routes
 };
 const ROUTES = Object.entries(LOCKED);
