@@ -97,6 +97,12 @@ it.each([
 	expect(get).toHaveBeenCalledTimes(1);
 });
 
+it("looks a token that is not a session's up once", async () => {
+	const get = vi.spyOn(env.AUTH_TOKENS, "get");
+	await request("/api/session", { headers: { Authorization: "Bearer wrong" } });
+	expect(get).toHaveBeenCalledTimes(1);
+});
+
 it("looks nothing up for whoever shows no token", async () => {
 	const get = vi.spyOn(env.AUTH_TOKENS, "get");
 	await request("/api/session");
