@@ -428,13 +428,13 @@ def connections(directory: Path, database: Postgres) -> int:
     """Count the connections to a database, without the one that asks.
 
     One that ends is still there until its process has noticed, so this waits for
-    two seconds at most until there is none.
+    ten seconds at most until there is none.
     """
     statement = (
         "SELECT count(*)::int FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while True:
         (row,) = database.run(directory, statement)
         if row["count"] == 0 or time.monotonic() > deadline:
