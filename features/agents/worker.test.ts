@@ -5,6 +5,7 @@ import {
 	runInDurableObject,
 } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
+import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
 	answerForever,
@@ -30,9 +31,11 @@ type Frame = Record<string, unknown>;
 type Message = { id: number; role: string; text: string; at: string };
 type Conversation = { state: Frame; messages: Message[] };
 
+let errors: MockInstance<typeof console.error>;
+
 beforeEach(() => {
 	// The library writes what it refuses to the console.
-	vi.spyOn(console, "error").mockImplementation(() => {});
+	errors = vi.spyOn(console, "error").mockImplementation(() => {});
 });
 
 afterEach(async () => {
@@ -77,7 +80,7 @@ function upgrade(
 
 /** The lines that the project itself has logged as errors. */
 function loggedErrors(): Frame[] {
-	const lines = vi.mocked(console.error).mock.calls.map(([line]) => line);
+	const lines = errors.mock.calls.map(([line]) => line);
 	return lines
 		.filter((line) => typeof line === "string" && line.startsWith("{"))
 		.map((line) => JSON.parse(line));
@@ -814,7 +817,7 @@ describe("reminders", () => {
 
 	const YEAR = 365 * 24 * 60 * 60;
 	const IN_A_YEAR = new Date(NOW + YEAR * 1000).toISOString();
-	const LATER = new Date(NOW + YEAR * 1000 + 1).toISOString();
+	const LATER = new Date(NOW + (YEAR + 1) * 1000).toISOString();
 	const longReminders = [
 		{ text: "x".repeat(500), when: { delaySeconds: YEAR } },
 		{ text: "Tea", when: { date: IN_A_YEAR } },
