@@ -157,7 +157,7 @@ FEATURES = {
         routes=("POST /extract 🔒",),
         guarded=True,
         model=True,
-        names=("/extract", "calendar_event", "modelJson", "structured-output"),
+        names=("/extract", "calendar_event", "calendarEvent", "structured-output"),
     ),
 }
 

@@ -1,126 +1,124 @@
-import { ApiError, logError } from "../http/worker";
+import * as z from "zod";
+import { ApiError } from "../http/worker";
+import { logError } from "../log/worker";
 
-/** How long an answer may take, from the request to its last piece. */
+/** How long an answer may take, with all the tools that it calls. */
 export const MODEL_TIMEOUT_MS = 120_000;
 
-//% if "text" in models
+/** How often the model is asked for one answer; tools run in between. */
+const MODEL_ROUNDS = 8;
+
+/** Statuses that say that the provider will never take this very request. */
+const REFUSED_STATUSES = [400, 413, 422];
+
 /** One message of a conversation with the model. */
 export type ModelMessage = {
 	role: "system" | "user" | "assistant";
 	content: string;
 };
 
-//% endif
-//% if "json" in models
-/** What the model is asked to answer with JSON. */
-export type ModelQuestion = {
+/** Something that the model may do while it answers. Made with `modelTool`. */
+export type ModelTool = {
+	/** What it does and when to call it, for the model. */
+	description: string;
+	/** What it takes: an object, which the model is told and held to. */
+	input: z.ZodType;
+	/** Does it. The model reads what it returns: text, or anything as JSON. */
+	run(input: never, signal: AbortSignal): unknown;
+};
+
+/** What `modelText` takes beside the conversation. */
+export type ModelOptions = {
+	/** Ends the work, and with it the answer. */
+	signal?: AbortSignal;
+	/** Tools by their names: letters, digits, `_` and `-`. */
+	tools?: Record<string, ModelTool>;
+};
+
+/** How an answer ended. */
+export type ModelEnd = {
+	/** Whether it was cut off, by the model's limit or by the signal. */
+	truncated: boolean;
+};
+
+/** What `modelObject` asks. */
+export type ModelQuestion<Schema extends z.ZodType> = {
+	/** What the answer must be: strict objects, without optional keys. */
+	schema: Schema;
 	/** What to do with the text. */
 	instructions: string;
 	/** The text, which may come from anybody. */
 	text: string;
-	/** The schema's name: letters, digits, `_` and `-`. */
-	name: string;
-	/** The JSON Schema of the answer: strict objects, nothing optional. */
-	schema: Record<string, unknown>;
+	/** The answer's name, for the model: letters, digits, `_` and `-`. */
+	name?: string;
+	/** Ends the work. */
+	signal?: AbortSignal;
 };
 
-//% endif
+/** One call of a tool, with its input, or with the JSON of it. */
+export type ModelCall = { id: string; name: string; input: unknown };
+
+/** What a called tool returned, as the model reads it. */
+export type ModelResult = { call: ModelCall; output: string };
+
+/** What the model said in one round, and which tools it called. */
+export type ModelReply = {
+	text: string;
+	calls: ModelCall[];
+	truncated: boolean;
+};
+
 /** Why an answer is of no use, in words that may be logged. */
 export class ModelAnswerError extends Error {}
 
-/** What an error may tell of the provider's answer; those of the SDKs do. */
-type ModelFacts = {
-	status?: number;
-	code?: string | null;
-	requestID?: string | null;
-	headers?: Headers;
-};
+/** The provider refused this very request: it may be too long for the model. */
+export class ModelRefusedError extends ApiError {
+	constructor() {
+		super(502, "model_failed", "The model gave no usable answer.");
+	}
+}
+
+/** The provider gets too many requests. */
+export class ModelBusyError extends ApiError {
+	/** @param retryAfter The provider's `Retry-After`, if it has sent one. */
+	constructor(retryAfter: string | null = null) {
+		const seconds = /^\d{1,5}$/.test(retryAfter ?? "") ? retryAfter : null;
+		super(503, "model_busy", "Try again later: the model is busy.", {
+			"Retry-After": seconds ?? "60",
+		});
+	}
+}
 
 /** The answer to a request for which something is not set up; says what. */
 export function modelNotConfigured(message: string): ApiError {
 	return new ApiError(503, "model_not_configured", message);
 }
 
-/**
- * Logs why the model gave no answer.
- *
- * @param error What was thrown. Its message may repeat what users wrote, so
- * only a ModelAnswerError's is logged, and none goes to the client.
- * @returns What the client may know: 503 with `Retry-After` when the provider
- * gets too many requests, else 502; an ApiError as it is.
- */
-export function modelError(error: unknown): ApiError {
-	if (error instanceof ApiError) {
-		return error;
-	}
-	const { status, code, requestID, headers }: ModelFacts = Object(error);
-	const reason =
-		error instanceof ModelAnswerError
-			? error.message
-			: Object(error).constructor.name;
-	logError("The model gave no answer", reason, { status, code, requestID });
-	if (status !== 429) {
-		return new ApiError(
-			502,
-			"model_failed",
-			"The model gave no usable answer.",
-		);
-	}
-	const retryAfter = headers?.get("Retry-After") ?? "";
-	return new ApiError(
-		503,
-		"model_busy",
-		"The model gets too many requests; try again later.",
-		{ "Retry-After": /^\d{1,5}$/.test(retryAfter) ? retryAfter : "60" },
-	);
+/** Makes a tool: types its input after its schema. */
+export function modelTool<Schema extends z.ZodType>(tool: {
+	description: string;
+	input: Schema;
+	run(input: z.infer<Schema>, signal: AbortSignal): unknown;
+}): ModelTool {
+	return tool;
 }
 
-//% if "text" in models
-/**
- * Guards a streamed answer.
- *
- * @param signal Ends the work: nobody waits for it any more. The generator's
- * own `return()` would wait for the piece that is under way.
- * @param ask Asks, and yields the answer's pieces until its signal aborts.
- * @returns The pieces that are not empty. Ends early when `signal` aborts.
- * @throws ApiError as `modelError` has it, also in the middle.
- */
-export async function* modelStream(
-	signal: AbortSignal,
-	ask: (signal: AbortSignal) => AsyncIterable<string>,
-): AsyncGenerator<string> {
-	// AbortSignal.timeout() cannot be cleared, and until it fires it would keep a
-	// Durable Object in memory.
-	const timeout = new AbortController();
-	const timer = setTimeout(() => timeout.abort(), MODEL_TIMEOUT_MS);
-	let isEmpty = true;
-	try {
-		const either = AbortSignal.any([signal, timeout.signal]);
-		for await (const piece of ask(either)) {
-			if (piece !== "") {
-				isEmpty = false;
-				yield piece;
-			}
-		}
-		if (isEmpty) {
-			throw new ModelAnswerError("It is empty");
-		}
-	} catch (error) {
-		if (!signal.aborted) {
-			throw modelError(error);
-		}
-	} finally {
-		clearTimeout(timer);
-	}
+/** Describes tools as providers want them. */
+export function modelToolList(tools: Record<string, ModelTool> = {}) {
+	return Object.entries(tools).map(([name, { description, input }]) => ({
+		name,
+		description,
+		schema: jsonSchemaOf(input),
+	}));
 }
 
-//% endif
-//% if "json" in models
-/**
- * Parses the JSON that a model has written.
- *
- * @throws ModelAnswerError when it is none.
- */
+/** Returns a schema without the key for its dialect, which no provider takes. */
+function jsonSchemaOf(schema: z.ZodType): Record<string, unknown> {
+	const { $schema, ...rest } = z.toJSONSchema(schema);
+	return rest;
+}
+
+/** Parses the JSON that a model has written. */
 export function modelParse(text: string): unknown {
 	try {
 		return JSON.parse(text);
@@ -129,4 +127,194 @@ export function modelParse(text: string): unknown {
 	}
 }
 
-//% endif
+/** What the errors of the SDKs tell about the provider's response. */
+type ModelFacts = {
+	status?: number;
+	code?: string | null;
+	requestID?: string | null;
+	headers?: Headers;
+};
+
+/**
+ * Logs why the model gave no answer, and returns what the client may know.
+ *
+ * @param error What was thrown. Its message may repeat what users wrote: only
+ * that of a ModelAnswerError is logged, and none goes to the client.
+ */
+function modelError(provider: string, error: unknown): ApiError {
+	if (error instanceof ApiError) {
+		return error;
+	}
+	const { status, code, requestID, headers }: ModelFacts = Object(error);
+	const reason =
+		error instanceof ModelAnswerError
+			? error
+			: new ModelAnswerError(Object(error).constructor.name);
+	logError("The model gave no answer", reason, {
+		provider,
+		status,
+		code,
+		requestID,
+	});
+	if (status === 429) {
+		return new ModelBusyError(headers?.get("Retry-After"));
+	}
+	return status !== undefined && REFUSED_STATUSES.includes(status)
+		? new ModelRefusedError()
+		: new ApiError(502, "model_failed", "The model gave no usable answer.");
+}
+
+/** Limits the time of an answer, which `signal` may end before. */
+function modelLimit(signal?: AbortSignal) {
+	// AbortSignal.timeout() cannot be cleared, and until it fires it would keep a
+	// Durable Object in memory.
+	const timeout = new AbortController();
+	const timer = setTimeout(
+		() => timeout.abort(new ModelAnswerError("It took too long")),
+		MODEL_TIMEOUT_MS,
+	);
+	return {
+		signal: AbortSignal.any([timeout.signal, ...(signal ? [signal] : [])]),
+		clear: () => clearTimeout(timer),
+	};
+}
+
+/**
+ * Leads one turn of a conversation: asks the model, runs the tools that it
+ * calls, and asks again with what they returned, until it calls none.
+ *
+ * @param provider The provider's id, for the logs.
+ * @param ask Asks once, after the results of the calls of the round before.
+ * Yields the pieces of the answer until its signal aborts.
+ * @returns The pieces, none empty. Ends early when the caller's signal aborts:
+ * the generator's own `return()` would wait for the piece that is under way.
+ * @throws ApiError as `modelError` has it, also in the middle.
+ */
+export async function* modelTurn(
+	provider: string,
+	{ signal, tools = {} }: ModelOptions,
+	ask: (
+		results: ModelResult[],
+		signal: AbortSignal,
+	) => AsyncGenerator<string, ModelReply>,
+): AsyncGenerator<string, ModelEnd> {
+	const limit = modelLimit(signal);
+	let results: ModelResult[] = [];
+	let isEmpty = true;
+	try {
+		for (let round = 0; round < MODEL_ROUNDS; round++) {
+			const { text, calls, truncated } = yield* ask(results, limit.signal);
+			isEmpty &&= text === "";
+			// A call that was cut off is no call.
+			if (calls.length === 0 || truncated) {
+				if (isEmpty) {
+					throw new ModelAnswerError("It is empty");
+				}
+				return { truncated };
+			}
+			results = await untilAborted(
+				limit.signal,
+				Promise.all(calls.map((call) => useTool(tools, call, limit.signal))),
+			);
+		}
+		throw new ModelAnswerError("It calls tools without end");
+	} catch (error) {
+		if (signal?.aborted) {
+			return { truncated: true };
+		}
+		throw modelError(provider, reasonOf(limit.signal, error));
+	} finally {
+		limit.clear();
+	}
+}
+
+/**
+ * Guards an answer that is JSON.
+ *
+ * @param provider The provider's id, for the logs.
+ * @param ask Asks for what a JSON Schema describes, until its signal aborts.
+ * @returns The answer, as the schema returns it.
+ * @throws ApiError as `modelError` has it, also when the answer is something
+ * else than asked for; what `signal` aborts with.
+ */
+export async function modelAnswer<Schema extends z.ZodType>(
+	provider: string,
+	{ schema, signal }: ModelQuestion<Schema>,
+	ask: (
+		schema: Record<string, unknown>,
+		signal: AbortSignal,
+	) => Promise<unknown>,
+): Promise<z.infer<Schema>> {
+	const jsonSchema = jsonSchemaOf(schema);
+	const limit = modelLimit(signal);
+	try {
+		const answer = await ask(jsonSchema, limit.signal);
+		const { success, data } = await schema.safeParseAsync(answer);
+		if (!success) {
+			throw new ModelAnswerError("It does not fit the schema");
+		}
+		return data;
+	} catch (error) {
+		signal?.throwIfAborted();
+		throw modelError(provider, reasonOf(limit.signal, error));
+	} finally {
+		limit.clear();
+	}
+}
+
+/** Tells why something failed, which the SDKs do not say of an abort. */
+function reasonOf(signal: AbortSignal, error: unknown): unknown {
+	return signal.aborted ? signal.reason : error;
+}
+
+/** Waits for work no longer than until a signal aborts, whatever it does. */
+async function untilAborted<T>(
+	signal: AbortSignal,
+	work: Promise<T>,
+): Promise<T> {
+	const aborted = new Promise<never>((_, reject) => {
+		signal.addEventListener("abort", () => reject(signal.reason));
+	});
+	signal.throwIfAborted();
+	return Promise.race([work, aborted]);
+}
+
+/** Runs a tool that the model called; tells the model where that fails. */
+async function useTool(
+	tools: Record<string, ModelTool>,
+	call: ModelCall,
+	signal: AbortSignal,
+): Promise<ModelResult> {
+	const result = (output: string) => ({ call, output });
+	const tool = Object.hasOwn(tools, call.name) ? tools[call.name] : undefined;
+	if (tool === undefined) {
+		return result("There is no such tool.");
+	}
+	try {
+		const parsed = await tool.input.safeParseAsync(inputOf(call));
+		if (!parsed.success) {
+			return result(`Correct the input:\n${z.prettifyError(parsed.error)}`);
+		}
+		const output = await tool.run(parsed.data as never, signal);
+		return result(
+			typeof output === "string" ? output : (JSON.stringify(output) ?? "Done."),
+		);
+	} catch (error) {
+		if (error instanceof ApiError) {
+			return result(error.message);
+		}
+		if (!signal.aborted) {
+			logError("A tool failed", error, { tool: call.name });
+		}
+		return result("The tool failed.");
+	}
+}
+
+/** Parses the input of a call; a schema says best what is wrong with no JSON. */
+function inputOf({ input }: ModelCall): unknown {
+	try {
+		return typeof input === "string" ? JSON.parse(input || "{}") : input;
+	} catch {
+		return input;
+	}
+}

@@ -1,6 +1,6 @@
 import { MODEL_TIMEOUT_MS, modelNotConfigured } from "../model/worker";
 
-/** The most that an answer may have, with what the model thinks before it. */
+/** The token limit of an answer, reasoning included. */
 export const MODEL_MAX_TOKENS = 8192;
 
 /**
@@ -17,16 +17,16 @@ export function modelOptions(
 ) {
 	if (!env[secret]) {
 		throw modelNotConfigured(
-			`Set ${secret}: locally in .dev.vars, else with \`wrangler secret put ${secret}\`.`,
+			`Set ${secret}: locally in .dev.vars (then restart dev), else with wrangler secret put ${secret}.`,
 		);
 	}
 	return {
 		apiKey: env[secret],
 		baseURL: env.AI_GATEWAY_BASE_URL || url,
 		timeout: MODEL_TIMEOUT_MS,
-		// Who asks knows best whether to wait and try again.
+		// The client knows best whether to wait and try again.
 		maxRetries: 0,
-		// It would log what the model says.
+		// The SDK would log prompts and answers.
 		logLevel: "off" as const,
 	};
 }

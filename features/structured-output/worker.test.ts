@@ -6,6 +6,7 @@ import {
 	busy,
 	failToAnswer,
 	failToConnect,
+	failureFields,
 	failWith,
 	jsonAnswers,
 	jsonFailures,
@@ -49,7 +50,12 @@ function post(
 }
 
 /** Checks that an answer, and the one line in the logs, keep secrets. */
-async function expectFailure(response: Response, status: number, code: string) {
+async function expectFailure(
+	response: Response,
+	status: number,
+	code: string,
+	fields: Record<string, unknown> = {},
+) {
 	expect(response.status).toBe(status);
 	const body = await response.text();
 	expect(JSON.parse(body)).toEqual({
@@ -57,7 +63,11 @@ async function expectFailure(response: Response, status: number, code: string) {
 	});
 	expect(log).toHaveBeenCalledTimes(1);
 	const line = String(log.mock.calls[0]?.[0]);
-	expect(JSON.parse(line)).toMatchObject({ level: "error" });
+	expect(JSON.parse(line)).toMatchObject({
+		level: "error",
+		message: "The model gave no answer",
+		...fields,
+	});
 	for (const secret of [SECRET_WORDS, "Alice", "science fair"]) {
 		expect(body).not.toContain(secret);
 		expect(line).not.toContain(secret);
@@ -123,7 +133,7 @@ describe("POST /extract", () => {
 
 describe("an answer of no use is a 502 that tells nothing of it", () => {
 	it.each(Object.keys(jsonFailures))("when it is %s", async (failure) => {
-		jsonFailures[failure]?.();
+		jsonFailures[failure]?.(JSON.stringify(EVENT));
 		await expectFailure(await post({ text: TEXT }), 502, "model_failed");
 	});
 
@@ -147,11 +157,13 @@ describe("an answer of no use is a 502 that tells nothing of it", () => {
 });
 
 describe("a provider that fails", () => {
-	it.each([400, 401, 404, 500, 503])(
+	it.each([400, 401, 404, 413, 500, 503])(
 		"with %i is a 502 without its words",
 		async (status) => {
 			failWith(status);
-			await expectFailure(await post({ text: TEXT }), 502, "model_failed");
+			const response = await post({ text: TEXT });
+			const fields = failureFields(status);
+			await expectFailure(response, 502, "model_failed", fields);
 			expect(requests()).toHaveLength(1);
 		},
 	);

@@ -1,12 +1,26 @@
-import type { ModelMessage, ModelQuestion } from "../../base/model/worker";
+import type { ChatCompletionMessageParam } from "openai/resources";
+import type * as z from "zod";
+import type {
+	ModelCall,
+	ModelEnd,
+	ModelMessage,
+	ModelOptions,
+	ModelQuestion,
+} from "../../base/model/worker";
 import {
-	MODEL_TIMEOUT_MS,
 	ModelAnswerError,
-	modelError,
+	modelAnswer,
 	modelParse,
-	modelStream,
+	modelToolList,
+	modelTurn,
 } from "../../base/model/worker";
 import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
+
+/**
+ * How many characters of a conversation the model takes. They have fewer than
+ * the 272,000 tokens beyond which the default model costs twice as much.
+ */
+export const MODEL_WINDOW_CHARACTERS = 250_000;
 
 /**
  * Makes a client for one request.
@@ -24,58 +38,101 @@ async function modelClient(env: Env) {
 	return new OpenAI(options);
 }
 
-//% if "text" in models
+/** The part of a request that describes tools; without tools, none. */
+function modelToolParams(tools: ModelOptions["tools"]) {
+	const list = modelToolList(tools).map(({ name, description, schema }) => ({
+		type: "function" as const,
+		function: { name, description, parameters: schema },
+	}));
+	// In this API, the newer models call tools only when they do not think.
+	return list.length > 0
+		? { tools: list, reasoning_effort: "none" as const }
+		: {};
+}
+
 /**
  * Asks the model to go on with a conversation.
  *
  * @param messages The conversation, oldest message first.
- * @param signal Ends the work, and with it the answer.
- * @returns The pieces of the answer, as they come.
+ * @returns The pieces of the answer, as they come, and how it ended.
  * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no answer, also in the middle of one.
+ * 502 when it gives no answer, also in the middle of one; a ModelRefusedError
+ * when the conversation may be too long.
  */
 export function modelText(
 	env: Env,
 	messages: ModelMessage[],
-	signal: AbortSignal,
-): AsyncGenerator<string> {
-	return modelStream(signal, async function* (signal) {
+	options: ModelOptions = {},
+): AsyncGenerator<string, ModelEnd> {
+	const conversation: ChatCompletionMessageParam[] = [...messages];
+	const tools = modelToolParams(options.tools);
+	return modelTurn("openai", options, async function* (results, signal) {
+		conversation.push(
+			...results.map(({ call, output }) => ({
+				role: "tool" as const,
+				tool_call_id: call.id,
+				content: output,
+			})),
+		);
 		const client = await modelClient(env);
 		const stream = await client.chat.completions.create(
 			{
 				model: env.AI_MODEL,
-				messages,
+				messages: conversation,
 				max_completion_tokens: MODEL_MAX_TOKENS,
 				stream: true,
+				...tools,
 			},
 			{ signal },
 		);
+		let text = "";
 		let end: string | null = null;
+		const calls: (ModelCall & { input: string })[] = [];
 		for await (const { choices } of stream) {
 			const [choice] = choices;
+			const piece = choice?.delta.content ?? "";
+			if (piece !== "") {
+				text += piece;
+				yield piece;
+			}
+			for (const { index, id, function: called } of choice?.delta.tool_calls ??
+				[]) {
+				calls[index] ??= { id: id ?? "", name: called?.name ?? "", input: "" };
+				calls[index].input += called?.arguments ?? "";
+			}
 			end = choice?.finish_reason ?? end;
-			yield choice?.delta.content ?? "";
 		}
-		if (end !== "stop" && end !== "length") {
+		if (end !== "stop" && end !== "tool_calls" && end !== "length") {
 			throw new ModelAnswerError(`It ended with ${end}`);
 		}
+		if (calls.length > 0) {
+			conversation.push({
+				role: "assistant",
+				content: text,
+				tool_calls: calls.map(({ id, name, input }) => ({
+					id,
+					type: "function",
+					function: { name, arguments: input },
+				})),
+			});
+		}
+		return { text, calls, truncated: end === "length" };
 	});
 }
 
-//% endif
-//% if "json" in models
 /**
- * Asks the model for JSON.
+ * Asks the model for an answer in JSON.
  *
- * @returns What it answers, which may be anything: check it.
+ * @returns The answer, as the schema returns it.
  * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no JSON.
+ * 502 when it gives no such answer; what the question's signal aborts with.
  */
-export async function modelJson(
+export function modelObject<Schema extends z.ZodType>(
 	env: Env,
-	{ instructions, text, name, schema }: ModelQuestion,
-): Promise<unknown> {
-	try {
+	question: ModelQuestion<Schema>,
+): Promise<z.infer<Schema>> {
+	const { instructions, text, name = "answer" } = question;
+	return modelAnswer("openai", question, async (schema, signal) => {
 		const client = await modelClient(env);
 		const { choices } = await client.chat.completions.create(
 			{
@@ -90,17 +147,12 @@ export async function modelJson(
 				},
 				max_completion_tokens: MODEL_MAX_TOKENS,
 			},
-			// The client's own limit ends with the headers of the answer.
-			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },
+			{ signal },
 		);
 		const [choice] = choices;
 		if (choice?.finish_reason !== "stop" || choice.message.refusal) {
 			throw new ModelAnswerError(`It ended with ${choice?.finish_reason}`);
 		}
 		return modelParse(choice.message.content ?? "");
-	} catch (error) {
-		throw modelError(error);
-	}
+	});
 }
-
-//% endif

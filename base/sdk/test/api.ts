@@ -14,9 +14,14 @@ export const SECRET_WORDS = "words of the provider";
 
 let sent: Sent[] = [];
 
-/** Lets the API answer so; the signal aborts when nobody waits any more. */
+/**
+ * Lets the API answer each request.
+ *
+ * @param answer Answers, until its signal aborts. Gets the number of the request,
+ * from 1.
+ */
 export function standIn(
-	answer: (signal: AbortSignal) => Response | Promise<Response>,
+	answer: (signal: AbortSignal, number: number) => Response | Promise<Response>,
 ): void {
 	sent = [];
 	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
@@ -24,7 +29,7 @@ export function standIn(
 		const body = await request.json<Sent["body"]>();
 		const key = request.headers.get("Authorization");
 		sent.push({ url: request.url, key, body });
-		return answer(request.signal);
+		return answer(request.signal, sent.length);
 	});
 }
 
@@ -50,7 +55,13 @@ export async function withoutKey<T>(
 // With what any provider's errors have.
 function fail(status: number, headers: Record<string, string> = {}): void {
 	const error = { message: SECRET_WORDS, type: "error", code: "error" };
-	standIn(() => Response.json({ type: "error", error }, { status, headers }));
+	const ids = { "request-id": "req_1", "x-request-id": "req_1" };
+	standIn(() =>
+		Response.json(
+			{ type: "error", error },
+			{ status, headers: { ...ids, ...headers } },
+		),
+	);
 }
 
 /** Lets the API answer with an error. */
@@ -63,8 +74,16 @@ export const busy: [seconds: string, fail: () => void][] = [
 	["7", () => fail(429, { "Retry-After": "7" })],
 	["60", () => fail(429, { "Retry-After": new Date().toUTCString() })],
 	["60", () => fail(429, { "Retry-After": "-1" })],
+	["60", () => fail(429, { "Retry-After": "123456" })],
 	["60", () => fail(429)],
 ];
+
+/** Ways of refusing a request, which may be too long for the model. */
+export const refusals: Record<string, () => void> = {
+	"with 400": () => fail(400),
+	"with 413": () => fail(413),
+	"with 422": () => fail(422),
+};
 
 /** Lets the API be out of reach. */
 export function failToConnect(): void {
@@ -73,11 +92,17 @@ export function failToConnect(): void {
 	});
 }
 
+/** Lets the two minutes that an answer may take pass at once. */
+export function hurry(): void {
+	const { setTimeout } = globalThis;
+	const soon = (run: () => void, ms: number) =>
+		setTimeout(run, ms === 120_000 ? 10 : ms);
+	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
+}
+
 /** Lets the API take longer to answer than anybody waits. */
 export function failToAnswer(): void {
-	const { setTimeout } = globalThis;
-	const soon = (run: () => void) => setTimeout(run, 10);
-	vi.spyOn(globalThis, "setTimeout").mockImplementation(soon as never);
+	hurry();
 	standIn(
 		(signal) =>
 			new Promise((_, reject) => {
@@ -111,20 +136,14 @@ export function answerWithoutEnd(type: string, text: string): () => boolean {
 	return () => isStopped;
 }
 
-//% if "json" in models
 /** Lets the API begin an answer that takes longer than anybody waits. */
-export function failToEnd(): void {
-	const soon = AbortSignal.timeout.bind(AbortSignal, 10);
-	vi.spyOn(AbortSignal, "timeout").mockImplementation(soon);
-	answerWithoutEnd("application/json", "{");
+export function failToEnd(type: string, text: string): void {
+	hurry();
+	answerWithoutEnd(type, text);
 }
 
-//% endif
-//% if "text" in models
-/** Lets the API answer with these server-sent events. */
-export function streamEvents(...events: string[]): void {
+/** Lets the API answer with server-sent events, by the number of the request. */
+export function streamEvents(events: (number: number) => string[]): void {
 	const headers = { "Content-Type": "text/event-stream" };
-	standIn(() => new Response(events.join(""), { headers }));
+	standIn((_, number) => new Response(events(number).join(""), { headers }));
 }
-
-//% endif

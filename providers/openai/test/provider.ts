@@ -1,6 +1,5 @@
 // Stands in for OpenAI's API; vi.restoreAllMocks() removes it.
 import { env } from "cloudflare:workers";
-import { expect } from "vitest";
 // Takes long to load the first time, which no test should have to wait for.
 import "openai";
 import type { Sent } from "../../../base/sdk/test/api";
@@ -11,12 +10,19 @@ export {
 	failToAnswer,
 	failToConnect,
 	failWith,
+	hurry,
+	refusals,
 	requests,
 	SECRET_WORDS,
 } from "../../../base/sdk/test/api";
 
 /** What its 503 names when the provider is not configured. */
 export const SETTING = "OPENAI_API_KEY";
+
+/** What a log line tells of a failure with a status. */
+export function failureFields(status: number): Record<string, unknown> {
+	return { provider: "openai", status, code: "error", requestID: "req_1" };
+}
 
 /** Runs something while the provider is not configured. */
 export function unconfigured<T>(run: () => Promise<T>): Promise<T> {
@@ -29,13 +35,12 @@ function expected(body: Sent["body"]): Sent {
 		key: `Bearer ${env.OPENAI_API_KEY}`,
 		body: {
 			model: env.AI_MODEL,
-			max_completion_tokens: expect.any(Number),
+			max_completion_tokens: 8192,
 			...body,
 		},
 	};
 }
 
-//% if "json" in models
 /** What the API documents as the request for JSON. */
 export function jsonRequest(question: {
 	instructions: string;
@@ -76,30 +81,64 @@ export const jsonAnswers: Record<string, (json: string) => void> = {
 	"as text": answerJson,
 };
 
-/** Ways in which the API answers with 200 and yet with nothing to use. */
-export const jsonFailures: Record<string, () => void> = {
-	"a refusal": () =>
-		complete({ role: "assistant", content: null, refusal: api.SECRET_WORDS }),
-	"a filtered answer": () =>
-		complete({ role: "assistant", content: "{}" }, "content_filter"),
-	"an answer that is cut off": () =>
-		complete({ role: "assistant", content: '{"name":' }, "length"),
+/** Ways in which the API answers with 200, and yet not with this JSON. */
+export const jsonFailures: Record<string, (json: string) => void> = {
+	"a refusal": (content) =>
+		complete({ role: "assistant", content, refusal: api.SECRET_WORDS }),
+	"a filtered answer": (content) =>
+		complete({ role: "assistant", content }, "content_filter"),
+	"an answer that is cut off": (content) =>
+		complete({ role: "assistant", content }, "length"),
 	"no content": () => answerJson(""),
 	"no choice": () => api.standIn(() => Response.json({ choices: [] })),
 	"another shape": () =>
 		api.standIn(() => Response.json({ text: api.SECRET_WORDS })),
-	"an answer that never ends": api.failToEnd,
+	"an answer that never ends": () => api.failToEnd("application/json", "{"),
 	"no JSON": () => api.standIn(() => new Response(api.SECRET_WORDS)),
 };
 
-//% endif
-//% if "text" in models
 /** What the API documents as the request for a streamed answer. */
 export function textRequest(
 	messages: { role: string; content: string }[],
+	tools: Described[] = [],
+	rounds: Called[][] = [],
 ): Sent {
-	return expected({ messages, stream: true });
+	const functions = tools.map(({ name, description, schema }) => ({
+		type: "function",
+		function: { name, description, parameters: schema },
+	}));
+	const called = rounds.flatMap((calls) => [
+		{
+			role: "assistant",
+			content: "",
+			tool_calls: calls.map(({ name, input }, index) => ({
+				id: `call_${index}`,
+				type: "function",
+				function: { name, arguments: JSON.stringify(input) },
+			})),
+		},
+		...calls.map(({ output }, index) => ({
+			role: "tool",
+			tool_call_id: `call_${index}`,
+			content: output,
+		})),
+	]);
+	return expected({
+		messages: [...messages, ...called],
+		stream: true,
+		...(tools.length > 0 && { tools: functions, reasoning_effort: "none" }),
+	});
 }
+
+/** A tool, as the model is told of it. */
+type Described = {
+	name: string;
+	description: string;
+	schema: Record<string, unknown>;
+};
+
+/** A call of a tool, and what it returned. */
+type Called = { name: string; input: unknown; output: string };
 
 function event(choice: object): string {
 	return `data: ${JSON.stringify({ choices: [choice] })}\n\n`;
@@ -113,9 +152,80 @@ function endEvents(finish_reason: string): string {
 	return `${event({ delta: {}, finish_reason })}data: [DONE]\n\n`;
 }
 
+// A call comes in pieces: first its name, then its input, cut anywhere.
+function toolEvents([name, input]: Call, index: number): string[] {
+	const text = typeof input === "string" ? input : JSON.stringify(input);
+	const pieces: object[] = [
+		{
+			id: `call_${index}`,
+			type: "function",
+			function: { name, arguments: "" },
+		},
+		{ function: { arguments: text.slice(0, 3) } },
+		{ function: { arguments: text.slice(3) } },
+	];
+	return pieces.map((piece) =>
+		event({ delta: { tool_calls: [{ index, ...piece }] } }),
+	);
+}
+
 /** Lets the model answer with these pieces, streamed. */
 export function answerText(...pieces: string[]): void {
-	api.streamEvents(...pieces.map(textEvent), endEvents("stop"));
+	api.streamEvents(() => [...pieces.map(textEvent), endEvents("stop")]);
+}
+
+/** Ways in which the API answers with these pieces. */
+export const textAnswers: Record<string, (...pieces: string[]) => void> = {
+	"in pieces": answerText,
+};
+
+/** Lets the model answer with these pieces, and reach its limit. */
+export function answerTruncated(...pieces: string[]): void {
+	api.streamEvents(() => [...pieces.map(textEvent), endEvents("length")]);
+}
+
+/** A call of a tool: its name and its input, which is no JSON as a string. */
+type Call = [name: string, input: unknown];
+
+/**
+ * Lets the model call tools, and then answer.
+ *
+ * @param calls The calls, all in one round.
+ * @param pieces The answer; without one, it makes the same calls again.
+ */
+export function answerTools(calls: Call[], ...pieces: string[]): void {
+	api.streamEvents((number) =>
+		number === 1 || pieces.length === 0
+			? [...calls.flatMap(toolEvents), endEvents("tool_calls")]
+			: [...pieces.map(textEvent), endEvents("stop")],
+	);
+}
+
+/** Lets the model call one tool, and then answer with these pieces. */
+export function answerTool(
+	name: string,
+	input: unknown,
+	...pieces: string[]
+): void {
+	answerTools([[name, input]], ...pieces);
+}
+
+/** Ways in which the API says that the model calls tools. */
+export const toolAnswers: Record<
+	string,
+	(calls: Call[], ...pieces: string[]) => void
+> = {
+	"in pieces": answerTools,
+};
+
+/** Lets the model reach its limit in the middle of a call. */
+export function answerTruncatedTool(name: string, ...pieces: string[]): void {
+	const [start = ""] = toolEvents([name, {}], 0);
+	api.streamEvents(() => [
+		...pieces.map(textEvent),
+		start,
+		endEvents("length"),
+	]);
 }
 
 /**
@@ -129,16 +239,17 @@ export function answerForever(piece: string): () => boolean {
 
 /** Ways in which a stream ends, after this piece, without being complete. */
 export const textFailures: Record<string, (piece: string) => void> = {
-	"the stream breaks off": (piece) => api.streamEvents(textEvent(piece)),
+	"the stream breaks off": (piece) =>
+		api.streamEvents(() => [textEvent(piece)]),
+	"the stream never ends": (piece) =>
+		api.failToEnd("text/event-stream", textEvent(piece)),
 	"the answer is filtered": (piece) =>
-		api.streamEvents(textEvent(piece), endEvents("content_filter")),
+		api.streamEvents(() => [textEvent(piece), endEvents("content_filter")]),
 	"an error comes": (piece) =>
-		api.streamEvents(
+		api.streamEvents(() => [
 			textEvent(piece),
 			`data: ${JSON.stringify({ error: { message: api.SECRET_WORDS } })}\n\n`,
-		),
+		]),
 	"a piece is no JSON": (piece) =>
-		api.streamEvents(textEvent(piece), `data: ${api.SECRET_WORDS}\n\n`),
+		api.streamEvents(() => [textEvent(piece), `data: ${api.SECRET_WORDS}\n\n`]),
 };
-
-//% endif
