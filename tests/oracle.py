@@ -65,6 +65,7 @@ FEATURES = {
         packages=("zod",),
         routes=(
             "POST /auth/sessions 🔒",
+            "DELETE /auth/sessions 🔒",
             "GET /auth/session",
             "DELETE /auth/session",
         ),

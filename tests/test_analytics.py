@@ -120,3 +120,44 @@ def test_the_sums_of_the_guide_count_what_sampling_left_out(render: Render) -> N
         "average",
     ]
     assert rows.fetchall() == [("purchase", 10, 190.0, 19.0), ("signup", 4, 4.0, 1.0)]
+
+
+#: One line of the tests of `POST /events`, and the same with a session's token.
+HEADERS = 'const HEADERS = { "Content-Type": "application/json" };'
+WITH_SESSION = """
+const HEADERS = {
+	"Content-Type": "application/json",
+	Authorization: `Bearer ${await token()}`,
+};
+async function token(): Promise<string> {
+	const response = await exports.default.fetch(
+		new Request("https://example.com/auth/sessions", {
+			method: "POST",
+			headers: {
+				"Content-Type": "application/json",
+				Authorization: `Bearer ${env.API_TOKEN}`,
+			},
+			body: JSON.stringify({ userId: "ada" }),
+		}),
+	);
+	return (await response.json<{ token: string }>()).token;
+}
+"""
+
+
+def test_a_lock_in_front_of_events_costs_its_tests_one_line(render: Render) -> None:
+    project = link_toolchain(render(["auth", "analytics"]))
+    code, test = project / "src/index.ts", project / "test/analytics.test.ts"
+    replace(code, 'app.post("/events", async', 'app.post("/events", sessionOnly, async')
+    vitest = ROOT / "node_modules/vitest/vitest.mjs"
+    with pytest.raises(AssertionError, match="expected 401"):
+        node(project, vitest, "run", "test/analytics.test.ts")
+    replace(test, HEADERS, WITH_SESSION)
+    node(project, vitest, "run", "test/analytics.test.ts")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Replace the one place of a file in which `old` stands."""
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))

@@ -86,9 +86,9 @@ def locked_routes(features: list[str]) -> list[dict]:
     return [route for route in routes_of(features) if route["locked"]]
 
 
-def start_session(server: DevServer) -> str:
+def start_session(server: DevServer, operator: bool = True) -> str:
     """Start a session for the user ada and return its token."""
-    body = {"userId": "ada", "data": {"role": "admin"}}
+    body = {"userId": "ada", "data": {"role": "admin"}, "operator": operator}
     response = server.http.post("/auth/sessions", json=body, headers=server.operator)
     assert response.status_code == 201
     return response.json()["token"]
@@ -317,7 +317,7 @@ def test_session_is_started_shown_and_ended(server: DevServer) -> None:
 
 
 @all_features
-def test_session_opens_every_marked_route_but_those_for_the_api_token(
+def test_operators_session_opens_every_marked_route_but_those_for_the_api_token(
     server: DevServer,
 ) -> None:
     token = start_session(server)
@@ -337,6 +337,15 @@ def test_session_opens_every_marked_route_but_those_for_the_api_token(
     for route in locked_routes(FEATURES):
         response = server.http.request(route["method"], route["url"], headers=ways[0])
         assert response.status_code == 401, route
+
+
+@all_features
+def test_users_session_opens_no_marked_route(server: DevServer) -> None:
+    headers = {"Authorization": f"Bearer {start_session(server, operator=False)}"}
+    for route in locked_routes(FEATURES):
+        response = server.http.request(route["method"], route["url"], headers=headers)
+        is_for_token = API_TOKEN_ONLY in route["summary"]
+        assert response.status_code == (401 if is_for_token else 403), route
 
 
 @all_features

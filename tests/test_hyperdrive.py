@@ -29,6 +29,33 @@ Project = Callable[..., Path]
 #: The one environment variable that chooses a real database.
 VARIABLE = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE"
 USER = "hyperdrive_user"
+#: What `tests/products/library` needs beside its code, as `build` takes it: an
+#: object, an agent and a Workflow that ask the database.
+LIBRARY = [
+    (
+        "src/index.ts",
+        "// Your imports",
+        'import { DurableObject } from "cloudflare:workers";\n'
+        'import { Agent as BaseAgent, getAgentByName as findAgent } from "agents";',
+    ),
+    (
+        "wrangler.jsonc",
+        "\t\t\t// Your durable_objects",
+        '\t\t\t{ "name": "SHELF", "class_name": "Shelf" },\n'
+        '\t\t\t{ "name": "Librarian", "class_name": "Librarian" },',
+    ),
+    (
+        "wrangler.jsonc",
+        '\t\t// Your migrations after v1 (tags that start with "user-")',
+        '\t\t{ "tag": "user-1", "new_sqlite_classes": ["Shelf", "Librarian"] },',
+    ),
+    (
+        "wrangler.jsonc",
+        "\t\t// Your workflows",
+        '\t\t{ "name": "stocktaking", "binding": "STOCKTAKING",'
+        ' "class_name": "Stocktaking" },',
+    ),
+]
 #: Values of `schema` that must do nothing.
 HOSTILE = [
     "",

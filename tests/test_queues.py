@@ -14,7 +14,7 @@ import json5
 import pytest
 from werkzeug import Request, Response
 
-from conftest import link_toolchain
+from conftest import link_toolchain, node, write_types
 from dev_server import DevServer, free_ports, serve
 from internet import answering
 
@@ -109,7 +109,7 @@ def edit(path: Path, changes: dict[str, str]) -> None:
 def prepare(render: Render) -> Callable[[int], Path]:
     """Return a function that makes a project whose upstream is at a port.
 
-    Its retries come after one second.
+    Batches and retries wait for one second.
     """
 
     def prepare(port: int) -> Path:
@@ -117,6 +117,7 @@ def prepare(render: Render) -> Callable[[int], Path]:
         edit(
             project / "wrangler.jsonc",
             {
+                '"max_batch_timeout": 5': '"max_batch_timeout": 1',
                 '"retry_delay": 300': '"retry_delay": 1',
                 '"UPSTREAM_API_URL": ""': f'"UPSTREAM_API_URL": "http://127.0.0.1:{port}/in"',
             },
@@ -198,8 +199,9 @@ def test_no_message_is_lost_when_the_upstream_fails_in_every_way(
     prepare: Callable[[int], Path],
 ) -> None:
     (port,) = free_ports(1)
-    faults = iter([500, 429, DROP, HANG, 302, 401, 503])
-    upstream = Upstream(answer=lambda post: next(faults, 200))
+    faults = [500, 429, DROP, HANG, 302, 408, 503]
+    answers = iter(faults)
+    upstream = Upstream(answer=lambda post: next(answers, 200))
 
     with serve(prepare(port)) as server:
         refused = post(server, [{"number": number} for number in range(20)])
@@ -215,7 +217,7 @@ def test_no_message_is_lost_when_the_upstream_fails_in_every_way(
     assert dead == 0
     assert upstream.others == [], "a redirect was followed"
     failed = [post for post in upstream.posts if post.answer != 200]
-    assert [post.answer for post in failed] == [500, 429, DROP, HANG, 302, 401, 503]
+    assert [post.answer for post in failed] == faults
     for fault in failed:
         for request_id in fault.ids:
             again = next(
@@ -226,29 +228,30 @@ def test_no_message_is_lost_when_the_upstream_fails_in_every_way(
             assert again - fault.time > 1
 
 
-def test_what_the_upstream_never_takes_is_dead_lettered_and_can_be_replayed(
+def test_a_bad_message_takes_no_other_along_and_can_be_replayed(
     prepare: Callable[[int], Path],
 ) -> None:
-    # The upstream refuses any batch with the bad entry in it; the rest of such a
-    # batch gets through when it comes alone, as the README says how.
     (port,) = free_ports(1)
     upstream = Upstream(answer=lambda post: 422 if '"bad"' in post.text else 200)
     project = prepare(port)
-    (consumer,) = re.findall(
-        r"```jsonc\n(.*?)```", (project / "README.md").read_text(), re.DOTALL
-    )
+    guide = (project / "README.md").read_text()
+    (consumer,) = re.findall(r"```jsonc\n(\{.*?dlq.*?)```", guide, re.DOTALL)
+    (entry,) = re.findall(r"\t\"my-worker-requests-dlq\": .*\n", guide)
+    quick = '"retry_delay": 1, "max_retries": 1, "max_batch_timeout": 1'
+    consumer = consumer.replace('"retry_delay": 300', quick)
     edit(
         project / "wrangler.jsonc",
-        {"// Your consumers\n": "// Your consumers\n" + consumer.replace("300", "1")},
+        {"// Your consumers\n": "// Your consumers\n" + consumer},
     )
     edit(
         project / "src/index.ts",
         {
+            "\t// Your queues\n": "\t// Your queues\n" + entry,
             "// Your code": "// Your code\n\n"
             'app.post("/malformed", async (c) => {\n'
             '\tawait c.env.REQUEST_QUEUE.send("malformed");\n'
             "\treturn c.body(null, 204);\n"
-            "});\n"
+            "});\n",
         },
     )
 
@@ -258,13 +261,75 @@ def test_what_the_upstream_never_takes_is_dead_lettered_and_can_be_replayed(
         server.http.post("/malformed")
         good += post(server, ["good"] * 3)
         server.wait_until(lambda: dead_letters(server, "rejected") == 2, 60)
-        time.sleep(2)
         dead = dead_letters(server, "requests-dlq")
+        log = server.log.read_text()
 
-    assert dead == 10
+    # The bad one and the malformed one, first here and then in the replay.
+    assert dead == 2
     assert Counter(upstream.taken) == Counter(good)
+    first, *others = upstream.posts
+    assert (first.answer, first.batch["batchSize"]) == (422, 9)
+    assert {post.batch["batchSize"] for post in others} == {1}
+    assert [post.ids for post in others[:9]] == [[i] for i in first.ids]
+    # Alone in its batch, it is posted once each time.
+    assert [post.ids for post in others[9:]] == [[bad]] * (RETRIES + 2)
     assert "malformed" not in "".join(post.text for post in upstream.posts)
-    batches = Counter(post.batch["batchSize"] for post in upstream.posts)
-    assert batches[9] == 1 + RETRIES
-    assert set(batches) == {9, 1}
-    assert Counter(i for post in upstream.posts for i in post.ids)[bad] > 1 + RETRIES
+    assert log.count("Malformed message") == 1 + RETRIES + 2
+
+
+def test_own_code_queues_requests_and_consumes_a_queue_of_its_own(
+    prepare: Callable[[int], Path],
+) -> None:
+    (port,), upstream = free_ports(1), Upstream()
+    project = prepare(port)
+    edit(
+        project / "wrangler.jsonc",
+        {
+            "// Your producers\n": "// Your producers\n"
+            '{ "binding": "MAIL", "queue": "all-mail" },\n',
+            "// Your consumers\n": "// Your consumers\n"
+            '{ "queue": "all-mail", "max_batch_timeout": 0 },\n',
+        },
+    )
+    edit(
+        project / "src/index.ts",
+        {
+            "// Your code": """// Your code
+
+app.post("/mail", async (c) => {
+	await c.env.MAIL.send("to ada");
+	return c.body(null, 204);
+});
+
+async function consumeMail(
+	batch: MessageBatch<unknown>,
+	env: Env,
+): Promise<void> {
+	for (const message of batch.messages) {
+		await queuesSend(env, { mail: message.body });
+		message.ack();
+	}
+}
+""",
+            "\t// Your queues\n": '\t// Your queues\n\t"all-mail": consumeMail,\n',
+        },
+    )
+    write_types(project)
+    node(project, "tsc")
+
+    with upstream.listen(port), serve(project) as server:
+        server.http.post("/mail")
+        server.wait_until(lambda: upstream.posts != [], 20)
+        log = server.log.read_text()
+
+    (only,) = upstream.posts
+    (request,) = only.batch["requests"]
+    assert request == {
+        "requestId": request["requestId"],
+        "timestamp": request["timestamp"],
+        "method": "POST",
+        "path": "/requests",
+        "headers": {"content-type": "application/json"},
+        "body": {"mail": "to ada"},
+    }
+    assert '"level":"error"' not in log

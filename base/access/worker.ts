@@ -3,9 +3,7 @@ import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";
 
 /** Returns the token of `Authorization: Bearer <token>`, if there is one. */
-export function bearerToken<E extends AppEnv>(
-	c: Context<E>,
-): string | undefined {
+export function bearerToken<E extends AppEnv>(c: Context<E>) {
 	return /^Bearer +(\S+)$/i.exec(c.req.header("Authorization") ?? "")?.[1];
 }
 
@@ -13,30 +11,28 @@ export function bearerToken<E extends AppEnv>(
  * Tells whether a request carries the `API_TOKEN` secret.
  *
  * @returns Whether its bearer token is that secret. An unset or empty secret
- * equals nothing, so that it locks instead of opening.
+ * locks: no request carries it.
  */
-export async function hasApiToken<E extends AppEnv>(
-	c: Context<E>,
-): Promise<boolean> {
-	const token = bearerToken(c);
-	if (token === undefined || !c.env.API_TOKEN) {
+export async function hasApiToken<E extends AppEnv>(c: Context<E>) {
+	const secret = c.env.API_TOKEN;
+	if (!secret) {
 		return false;
 	}
 	// Digests have one length and tell nothing about the secret, so that the
 	// time of comparing them does not either.
 	const encoder = new TextEncoder();
+	const token = bearerToken(c) ?? "";
 	return crypto.subtle.timingSafeEqual(
 		await crypto.subtle.digest("SHA-256", encoder.encode(token)),
-		await crypto.subtle.digest("SHA-256", encoder.encode(c.env.API_TOKEN)),
+		await crypto.subtle.digest("SHA-256", encoder.encode(secret)),
 	);
 }
 
-/** The answer to a request that shows no right to what it asks for. */
-export function unauthorized(): ApiError {
-	return new ApiError(
-		401,
-		"unauthorized",
-		"Send `Authorization: Bearer <API_TOKEN>`.",
-		{ "WWW-Authenticate": "Bearer" },
-	);
+/** The answer to a request that does not show who sends it. */
+export function unauthorized(
+	message = "Send `Authorization: Bearer <API_TOKEN>`.",
+): ApiError {
+	return new ApiError(401, "unauthorized", message, {
+		"WWW-Authenticate": "Bearer",
+	});
 }

@@ -9,9 +9,7 @@ import { ApiError } from "../http/worker";
  * @returns The key; `undefined` without the header.
  * @throws ApiError 400 unless it is 1 to 128 printable ASCII characters.
  */
-export function idempotencyKey<E extends AppEnv>(
-	c: Context<E>,
-): string | undefined {
+export function idempotencyKey<E extends AppEnv>(c: Context<E>) {
 	const key = c.req.header("Idempotency-Key");
 	if (key !== undefined && !/^[\x20-\x7e]{1,128}$/.test(key)) {
 		throw new ApiError(
@@ -30,10 +28,7 @@ export function idempotencyKey<E extends AppEnv>(
  * @param key The key, which nobody can read from the id.
  * @returns The same UUID for the same scope and key.
  */
-export async function idempotentId(
-	scope: string,
-	key: string,
-): Promise<string> {
+export async function idempotentId(scope: string, key: string) {
 	const bytes = new TextEncoder().encode(`${scope}\n${key}`);
 	const digest = await crypto.subtle.digest("SHA-256", bytes);
 	const hex = [...new Uint8Array(digest)]

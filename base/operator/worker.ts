@@ -2,15 +2,27 @@ import { createMiddleware } from "hono/factory";
 import { authReadSession } from "../../features/auth/worker";
 import { hasApiToken, unauthorized } from "../access/worker";
 import type { AppEnv } from "../http/worker";
+import { ApiError } from "../http/worker";
 
-/** Middleware: lets the operator pass, and answers 401 to everybody else. */
+/** Middleware: lets the operator pass, and nobody else. */
 export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	if (await hasApiToken(c)) {
+		//% if "auth" in features
+		c.set("session", null);
+		//% endif
 		return next();
 	}
 	//% if "auth" in features
-	if ((await authReadSession(c)) !== null) {
+	const session = await authReadSession(c);
+	if (session?.operator) {
 		return next();
+	}
+	if (session !== null) {
+		throw new ApiError(
+			403,
+			"operator_only",
+			"Use the API token or an operator's session: this is not for users.",
+		);
 	}
 	//% endif
 	throw unauthorized();

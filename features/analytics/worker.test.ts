@@ -1,6 +1,8 @@
 import { env, exports } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
 
+/** The headers of every request. */
+const HEADERS = { "Content-Type": "application/json" };
 // Here the binding writes nowhere: what reaches it is all there is to see.
 const write = vi.spyOn(env.USER_EVENTS, "writeDataPoint");
 
@@ -8,8 +10,7 @@ afterEach(() => {
 	write.mockReset();
 });
 
-function post(body: string, type = "application/json"): Promise<Response> {
-	const headers = { "Content-Type": type };
+function post(body: string, headers = HEADERS): Promise<Response> {
 	const init = { method: "POST", headers, body };
 	return exports.default.fetch(new Request("https://example.com/events", init));
 }
@@ -65,12 +66,14 @@ describe("an event", () => {
 		},
 	);
 
-	it("may be written in any script", async () => {
-		const event = "购买 👩‍💻 ".repeat(40);
-		const response = await record({ userId: "Зоя", event });
-		expect(response.status).toBe(204);
-		expect(write.mock.calls[0]?.[0]?.blobs).toEqual([event]);
-	});
+	it.each(["a".repeat(1024), "购买 👩‍💻 ".repeat(40)])(
+		"may be called %j",
+		async (event) => {
+			const response = await record({ userId: "Зоя", event });
+			expect(response.status).toBe(204);
+			expect(write.mock.calls[0]?.[0]?.blobs).toEqual([event]);
+		},
+	);
 
 	it("is answered without waiting for the write", async () => {
 		write.mockImplementation(() => new Promise(() => {}));
@@ -81,29 +84,39 @@ describe("an event", () => {
 
 describe("a bad event writes nothing", () => {
 	const good = { userId: "ada", event: "signup" };
-	const refused: [string, unknown][] = [
-		["no user id", { event: "signup" }],
-		["a user id that is null", { ...good, userId: null }],
-		["a user id that is a number", { ...good, userId: 7 }],
-		["an empty user id", { ...good, userId: "" }],
-		["a user id of 97 letters", { ...good, userId: "a".repeat(97) }],
-		["a user id of 49 umlauts", { ...good, userId: "ü".repeat(49) }],
-		["a control character", { ...good, userId: "ada\u001b[2J" }],
-		["no event", { userId: "ada" }],
-		["an empty event", { ...good, event: "" }],
-		["an event of 1,025 letters", { ...good, event: "a".repeat(1025) }],
-		["an event of two lines", { ...good, event: "sign\nup" }],
-		["a value that is null", { ...good, value: null }],
-		["a value that is text", { ...good, value: "1" }],
-		["an unknown field", { ...good, more: 1 }],
-		["a list", [good]],
+	const refused: [string, string, unknown][] = [
+		["no user id", "userId", { event: "signup" }],
+		["a user id that is null", "userId", { ...good, userId: null }],
+		["a user id that is a number", "userId", { ...good, userId: 7 }],
+		["an empty user id", "userId", { ...good, userId: "" }],
+		["a user id of 97 letters", "userId", { ...good, userId: "a".repeat(97) }],
+		["a user id of 49 umlauts", "userId", { ...good, userId: "ü".repeat(49) }],
+		["a control character", "userId", { ...good, userId: "ada\u001b[2J" }],
+		["text that turns round", "userId", { ...good, userId: "\u202eada" }],
+		["half a character", "event", { ...good, event: "\ud83d" }],
+		["no event", "event", { userId: "ada" }],
+		["an empty event", "event", { ...good, event: "" }],
+		[
+			"an event of 1,025 letters",
+			"event",
+			{ ...good, event: "a".repeat(1025) },
+		],
+		["an event of two lines", "event", { ...good, event: "sign\nup" }],
+		["a value that is null", "value", { ...good, value: null }],
+		["a value that is text", "value", { ...good, value: "1" }],
+		["an unknown field", "", { ...good, more: 1 }],
+		["a list", "", [good]],
 	];
 
-	it.each(refused)("with %s", async (_, body) => {
+	it.each(refused)("with %s", async (_, path, body) => {
 		const response = await post(JSON.stringify(body));
 		expect(response.status).toBe(400);
 		expect(await response.json()).toEqual({
-			error: { code: "invalid_body", message: expect.any(String) },
+			error: {
+				code: "invalid_body",
+				message: expect.any(String),
+				issues: [{ path, message: expect.any(String) }],
+			},
 		});
 		expect(write).not.toHaveBeenCalled();
 	});
@@ -120,7 +133,10 @@ describe("a bad event writes nothing", () => {
 	});
 
 	it("that is not JSON by its type", async () => {
-		const response = await post(JSON.stringify(good), "text/plain");
+		const response = await post(JSON.stringify(good), {
+			...HEADERS,
+			"Content-Type": "text/plain",
+		});
 		expect(response.status).toBe(415);
 		expect(write).not.toHaveBeenCalled();
 	});

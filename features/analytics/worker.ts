@@ -1,24 +1,12 @@
 import * as z from "zod";
 import { app } from "../../base/http/worker";
-import { readJson } from "../../base/json/worker";
+import { parseInput, readJson } from "../../base/json/worker";
+import { plainText, userIdSchema } from "../../base/text/worker";
 
-// Anybody may send this text, and an operator may read it in a terminal, which
-// would obey control characters.
-function analyticsText(maxBytes: number) {
-	return z
-		.string()
-		.regex(/^\P{Cc}+$/u, "Must be text, not empty, without control characters")
-		.refine(
-			(text) => new TextEncoder().encode(text).byteLength <= maxBytes,
-			`Must have at most ${maxBytes} bytes of UTF-8`,
-		);
-}
-
-const analyticsBody = z.strictObject({
-	// The limit of an index; beyond it, `writeDataPoint` throws.
-	userId: analyticsText(96),
+const analyticsEvent = z.strictObject({
+	userId: userIdSchema,
 	// Far below the 16 KB that all blobs of a data point may have together.
-	event: analyticsText(1024),
+	event: plainText(1024),
 	value: z.number().default(1),
 });
 
@@ -27,14 +15,17 @@ const analyticsBody = z.strictObject({
  *
  * - `index1`: `userId`, by which Analytics Engine samples
  * - `blob1`: `event`, what happened
- * - `double1`: `value`, how much of it
+ * - `double1`: `value`, how much of it; 1 if left out
  *
  * Append a new column to its list: what is stored keeps its place.
+ *
+ * @throws ApiError 400 for what a column cannot hold.
  */
-function analyticsWrite(
+export function analyticsWrite(
 	env: Env,
-	{ userId, event, value }: z.infer<typeof analyticsBody>,
+	written: z.input<typeof analyticsEvent>,
 ): void {
+	const { userId, event, value } = parseInput(analyticsEvent, written);
 	// Nothing to await: the runtime sends it in the background.
 	env.USER_EVENTS.writeDataPoint({
 		indexes: [userId],
@@ -44,6 +35,6 @@ function analyticsWrite(
 }
 
 app.post("/events", async (c) => {
-	analyticsWrite(c.env, await readJson(c, analyticsBody));
+	analyticsWrite(c.env, await readJson(c, analyticsEvent));
 	return c.body(null, 204);
 });

@@ -4,10 +4,14 @@ const tokenField = document.querySelector("#api-token");
 
 onSubmit("#auth form", async ({ userId, action }) => {
 	if (action === "start") {
-		const { expiresAt } = await request("POST", "/auth/sessions", { userId });
+		const { expiresAt } = await request("POST", "/auth/sessions", {
+			userId,
+			operator: true,
+		});
 		// From here on the cookie, which no script can read, does its work.
 		tokenField.value = "";
-		return `Signed in as ${userId} until ${new Date(expiresAt).toLocaleString()}.`;
+		const until = new Date(expiresAt).toLocaleString();
+		return `Signed in as ${userId} until ${until}, as an operator.`;
 	}
 	// By the cookie alone: the API token is no session.
 	const method = action === "end" ? "DELETE" : "GET";

@@ -3,6 +3,8 @@ import { env, exports } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
+const DAY = 24 * 60 * 60 * 1000;
+const LONGEST_USER_ID = "ü".repeat(48);
 
 afterEach(async () => {
 	vi.restoreAllMocks();
@@ -24,67 +26,195 @@ function start(
 	});
 }
 
-async function newToken(): Promise<string> {
-	const response = await start({ userId: "ada", data: { role: "admin" } });
+function endAll(query: string, headers: HeadersInit = OPERATOR) {
+	return request(`/auth/sessions${query}`, { method: "DELETE", headers });
+}
+
+async function newToken(userId = "ada"): Promise<string> {
+	const response = await start({ userId, data: { role: "admin" } });
 	return (await response.json<{ token: string }>()).token;
 }
 
-function bearer(token: string): RequestInit {
-	return { headers: { Authorization: `Bearer ${token}` } };
+function bearer(token: string) {
+	return { Authorization: `Bearer ${token}` };
+}
+
+async function isLive(token: string): Promise<boolean> {
+	const response = await request("/auth/session", { headers: bearer(token) });
+	return response.status === 200;
+}
+
+async function keys(): Promise<string[]> {
+	return (await env.AUTH_TOKENS.list()).keys.map(({ name }) => name);
 }
 
 describe("POST /auth/sessions", () => {
-	it("starts a session of 24 hours and sets a cookie scripts cannot read", async () => {
+	it("starts a session of 24 hours", async () => {
+		const before = Date.now();
 		const response = await start({ userId: "ada", data: {} });
 		expect(response.status).toBe(201);
-		const { token, expiresAt } = await response.json<Record<string, string>>();
-		const day = 24 * 60 * 60 * 1000;
-		expect(Date.parse(expiresAt ?? "") - Date.now()).toBeGreaterThan(
-			day - 9000,
-		);
-		expect(Date.parse(expiresAt ?? "") - Date.now()).toBeLessThanOrEqual(day);
-		const [value, ...attributes] =
-			response.headers.get("Set-Cookie")?.split("; ") ?? [];
-		expect(value).toBe(`auth_token=${token}`);
-		expect(attributes).toEqual(
-			expect.arrayContaining(["HttpOnly", "Secure", "SameSite=Lax", "Path=/"]),
-		);
 		expect(response.headers.get("Cache-Control")).toBe("no-store");
+		const { token, expiresAt } = await response.json<Record<string, string>>();
+		// 32 random bytes.
+		expect(token).toMatch(/^[\w-]{43}$/);
+		const end = Date.parse(expiresAt ?? "");
+		expect(end).toBeGreaterThanOrEqual(before + DAY);
+		expect(end).toBeLessThanOrEqual(Date.now() + DAY);
+		expect(await newToken()).not.toBe(token);
 	});
 
-	it("keeps the token out of KV", async () => {
+	it("sets cookies that scripts cannot read", async () => {
+		const response = await start({ userId: "ada" });
+		const { token } = await response.json<{ token: string }>();
+		const attributes = "Max-Age=86400; Path=/; HttpOnly; Secure; SameSite=Lax";
+		expect(response.headers.getSetCookie()).toEqual([
+			`auth_token=${token}; ${attributes}`,
+			`__Host-auth_token=${token}; ${attributes}`,
+		]);
+	});
+
+	it("keeps the token out of KV, and all that it writes for a day", async () => {
+		const before = Math.floor(Date.now() / 1000);
+		const token = await newToken("ada lovelace");
+		const list = await env.AUTH_TOKENS.list();
+		const [session = "", index] = list.keys.map(({ name }) => name);
+		expect(list.keys).toHaveLength(2);
+		expect(session).toMatch(/^[0-9a-f]{64}$/);
+		expect(index).toBe(`user:ada%20lovelace:${session}`);
+		const stored = await env.AUTH_TOKENS.get(session);
+		expect(JSON.stringify(list) + stored).not.toContain(token);
+		expect(JSON.parse(stored ?? "")).toEqual({
+			userId: "ada lovelace",
+			data: { role: "admin" },
+			operator: false,
+			expiresAt: expect.any(String),
+		});
+		for (const { expiration } of list.keys) {
+			expect(expiration).toBeGreaterThanOrEqual(before + DAY / 1000);
+			expect(expiration).toBeLessThanOrEqual(before + DAY / 1000 + 60);
+		}
+	});
+
+	it("starts no session that the user's index does not know", async () => {
+		const log = vi.spyOn(console, "error").mockImplementation(() => {});
+		const put = env.AUTH_TOKENS.put.bind(env.AUTH_TOKENS);
+		vi.spyOn(env.AUTH_TOKENS, "put").mockImplementation((key, ...rest) =>
+			key.startsWith("user:")
+				? Promise.reject(new Error("KV is down"))
+				: put(key, ...rest),
+		);
+		const response = await start({ userId: "ada" });
+		expect(response.status).toBe(500);
+		expect(response.headers.get("Set-Cookie")).toBeNull();
+		expect(log).toHaveBeenCalledTimes(1);
+		expect(await keys()).toEqual([]);
+	});
+
+	it("takes any user id of up to 96 bytes", async () => {
+		for (const userId of [LONGEST_USER_ID, "a:b/c?d=%00", "👩‍💻"]) {
+			expect((await start({ userId })).status).toBe(201);
+		}
+	});
+
+	it.each([
+		{},
+		{ userId: "" },
+		{ userId: 1 },
+		{ userId: `${LONGEST_USER_ID}a` },
+		{ userId: "ada\u001b[2J" },
+		{ userId: "\ud800" },
+		{ userId: "ada", data: [] },
+		{ userId: "ada", operator: "true" },
+		{ userId: "ada", admin: true },
+	])("refuses the body %j", async (body) => {
+		const response = await start(body);
+		expect(response.status).toBe(400);
+		expect(await response.json()).toMatchObject({
+			error: { code: "invalid_body", issues: [expect.anything()] },
+		});
+		expect(await keys()).toEqual([]);
+	});
+});
+
+describe("DELETE /auth/sessions", () => {
+	it("ends all sessions of a user, and of nobody else", async () => {
+		const others = ["a", "ada:", "ada:x", "ada%3A", "Ada", "adam"];
+		const left = await Promise.all(others.map(newToken));
+		const before = await keys();
+		const ended = [await newToken("ada"), await newToken("ada")];
+
+		const response = await endAll("?userId=ada");
+
+		expect(response.status).toBe(204);
+		expect(await response.text()).toBe("");
+		expect(await Promise.all(ended.map(isLive))).not.toContain(true);
+		expect(await Promise.all(left.map(isLive))).not.toContain(false);
+		expect(await keys()).toEqual(before);
+	});
+
+	it("finds a user id that a URL has to escape", async () => {
+		const userId = "Ada & Zoë/👩‍💻?#%2F";
+		const token = await newToken(userId);
+		const query = new URLSearchParams({ userId });
+		expect((await endAll(`?${query}`)).status).toBe(204);
+		expect(await isLive(token)).toBe(false);
+	});
+
+	it("goes through all pages of the list", async () => {
+		const list = env.AUTH_TOKENS.list.bind(env.AUTH_TOKENS);
+		const pages = vi
+			.spyOn(env.AUTH_TOKENS, "list")
+			.mockImplementation((options) => list({ ...options, limit: 2 }));
+		const tokens = await Promise.all(["ada", "ada", "ada"].map(newToken));
+		expect((await endAll("?userId=ada")).status).toBe(204);
+		expect(pages).toHaveBeenCalledTimes(2);
+		expect(await Promise.all(tokens.map(isLive))).not.toContain(true);
+	});
+
+	it("can be repeated after a failure", async () => {
+		vi.spyOn(console, "error").mockImplementation(() => {});
 		const token = await newToken();
-		const { keys } = await env.AUTH_TOKENS.list();
-		expect(keys).toHaveLength(1);
-		const key = keys[0]?.name ?? "";
-		expect(key).toMatch(/^[0-9a-f]{64}$/);
-		expect(key + (await env.AUTH_TOKENS.get(key))).not.toContain(token);
-		expect(keys[0]?.expiration).toBeGreaterThan(Date.now() / 1000 + 86_000);
+		const remove = env.AUTH_TOKENS.delete.bind(env.AUTH_TOKENS);
+		const failing = vi
+			.spyOn(env.AUTH_TOKENS, "delete")
+			.mockImplementation((key) =>
+				key.startsWith("user:")
+					? remove(key)
+					: Promise.reject(new Error("KV is down")),
+			);
+		expect((await endAll("?userId=ada")).status).toBe(500);
+		failing.mockRestore();
+		expect((await endAll("?userId=ada")).status).toBe(204);
+		expect(await isLive(token)).toBe(false);
+		expect((await endAll("?userId=ada")).status).toBe(204);
 	});
 
-	it("opens for the API token only, not for a session", async () => {
+	it.each([
+		"",
+		"?userId=",
+		"?user=ada",
+		`?userId=${"a".repeat(97)}`,
+		"?userId=a%00",
+	])("refuses %j", async (query) => {
 		const token = await newToken();
-		const headers = { Authorization: `Bearer ${token}` };
-		expect((await start({ userId: "eve" }, headers)).status).toBe(401);
-		expect((await start({ userId: "eve" }, {})).status).toBe(401);
+		const response = await endAll(query);
+		expect(response.status).toBe(400);
+		expect(await response.json()).toMatchObject({
+			error: { code: "invalid_query" },
+		});
+		expect(await isLive(token)).toBe(true);
 	});
-
-	it.each([{}, { userId: "" }, { userId: 1 }, { userId: "ada", data: [] }])(
-		"refuses the body %j",
-		async (body) => {
-			expect((await start(body)).status).toBe(400);
-		},
-	);
 });
 
 describe("GET /auth/session", () => {
-	it("reads the session by header and by cookie", async () => {
-		const token = await newToken();
-		const byHeader = await request("/auth/session", bearer(token));
-		const byCookie = await request("/auth/session", {
-			headers: { Cookie: `theme=dark; auth_token=${token}` },
-		});
-		for (const response of [byHeader, byCookie]) {
+	it.each(["Authorization: Bearer", "Cookie: auth_token="])(
+		"shows the session of %s",
+		async (way) => {
+			const [name = "", value = ""] = way.split(": ");
+			const token = await newToken();
+			const separator = value.endsWith("=") ? "" : " ";
+			const headers = { [name]: value + separator + token };
+			const response = await request("/auth/session", { headers });
 			expect(response.status).toBe(200);
 			expect(await response.json()).toEqual({
 				authenticated: true,
@@ -92,63 +222,115 @@ describe("GET /auth/session", () => {
 				userId: "ada",
 				data: { role: "admin" },
 			});
-		}
+		},
+	);
+
+	it("finds its cookie among others", async () => {
+		const Cookie = `theme=dark; auth_token=${await newToken()}; a=b`;
+		const response = await request("/auth/session", { headers: { Cookie } });
+		expect(response.status).toBe(200);
 	});
 
-	const refused = [
-		{},
-		{ Authorization: "Bearer x" },
-		{ Cookie: "auth_token=" },
-	];
+	it("takes the cookie that only this host can set before the other", async () => {
+		const [own, foreign] = [await newToken("ada"), await newToken("eve")];
+		const Cookie = `auth_token=${foreign}; __Host-auth_token=${own}; auth_token=x`;
+		const response = await request("/auth/session", { headers: { Cookie } });
+		expect(await response.json()).toMatchObject({ userId: "ada" });
+	});
 
-	it.each(refused)("answers 403 to %j", async (headers) => {
+	it("takes the header before a cookie", async () => {
+		const Cookie = `__Host-auth_token=${await newToken("eve")}`;
+		const headers = { Cookie, ...bearer(await newToken("ada")) };
+		const response = await request("/auth/session", { headers });
+		expect(await response.json()).toMatchObject({ userId: "ada" });
+	});
+
+	it.each([
+		[{}, "No authentication token provided"],
+		[{ Authorization: "Basic x" }, "No authentication token provided"],
+		[{ Cookie: "auth_token=" }, "No authentication token provided"],
+		[bearer("x"), "Invalid or expired token"],
+		[OPERATOR, "Invalid or expired token"],
+		[{ Cookie: "auth_token=x" }, "Invalid or expired token"],
+	])("answers 403 to %j", async (headers, message) => {
 		const response = await request("/auth/session", { headers });
 		expect(response.status).toBe(403);
-		expect(await response.json()).toEqual({
-			authenticated: false,
-			message: expect.any(String),
-		});
+		expect(await response.json()).toEqual({ authenticated: false, message });
 	});
 
-	it("answers 403 once the session expired", async () => {
+	it("looks nothing up without a token", async () => {
+		const get = vi.spyOn(env.AUTH_TOKENS, "get");
+		await request("/auth/session");
+		expect(get).not.toHaveBeenCalled();
+	});
+
+	it("answers 403 once the session expired, whatever KV still has", async () => {
 		const token = await newToken();
-		const dayAfterTomorrow = Date.now() + 2 * 24 * 60 * 60 * 1000;
-		vi.spyOn(Date, "now").mockReturnValue(dayAfterTomorrow);
-		expect((await request("/auth/session", bearer(token))).status).toBe(403);
+		const now = Date.now();
+		const clock = vi.spyOn(Date, "now").mockReturnValue(now + DAY - 60_000);
+		expect(await isLive(token)).toBe(true);
+		clock.mockReturnValue(now + DAY + 1000);
+		expect(await isLive(token)).toBe(false);
 	});
 
 	it("answers 500 in the same shape when KV fails, and logs once", async () => {
 		const log = vi.spyOn(console, "error").mockImplementation(() => {});
 		vi.spyOn(env.AUTH_TOKENS, "get").mockRejectedValue(new Error("KV is down"));
-		const response = await request("/auth/session", bearer("some-token"));
+		const headers = bearer("some-token");
+		const response = await request("/auth/session", { headers });
 		expect(response.status).toBe(500);
-		const body = await response.text();
-		expect(JSON.parse(body)).toEqual({
+		expect(await response.json()).toEqual({
 			authenticated: false,
-			message: expect.any(String),
+			message: "Internal server error",
 		});
-		expect(body).not.toContain("KV is down");
 		expect(log).toHaveBeenCalledTimes(1);
-		expect(log.mock.calls[0]?.[0]).not.toContain("some-token");
+		const line = log.mock.calls[0]?.[0];
+		expect(line).not.toContain("some-token");
+		expect(JSON.parse(line)).toMatchObject({
+			level: "error",
+			message: "Session lookup failed",
+			requestId: response.headers.get("X-Request-Id"),
+			error: { message: "KV is down" },
+		});
 	});
 });
 
 describe("DELETE /auth/session", () => {
-	it("ends the session and takes the cookie back", async () => {
-		const token = await newToken();
-		const init = { method: "DELETE", ...bearer(token) };
-		const response = await request("/auth/session", init);
+	it("ends this session alone, and takes the cookies back", async () => {
+		const [token, other] = [await newToken(), await newToken()];
+		const before = await keys();
+		const response = await request("/auth/session", {
+			method: "DELETE",
+			headers: { Cookie: `auth_token=${token}` },
+		});
 		expect(response.status).toBe(204);
-		expect(response.headers.get("Set-Cookie")).toMatch(
-			/^auth_token=; Max-Age=0/,
-		);
-		expect((await request("/auth/session", bearer(token))).status).toBe(403);
-		expect((await env.AUTH_TOKENS.list()).keys).toEqual([]);
+		const attributes = "Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax";
+		expect(response.headers.getSetCookie()).toEqual([
+			`auth_token=; ${attributes}`,
+			`__Host-auth_token=; ${attributes}`,
+		]);
+		expect(await isLive(token)).toBe(false);
+		expect(await isLive(other)).toBe(true);
+		expect(before).toHaveLength(4);
+		expect(await keys()).toHaveLength(2);
 	});
 
-	it("answers 403 without a session", async () => {
-		const response = await request("/auth/session", { method: "DELETE" });
+	it("looks the session up once", async () => {
+		const headers = bearer(await newToken());
+		const get = vi.spyOn(env.AUTH_TOKENS, "get");
+		await request("/auth/session", { method: "DELETE", headers });
+		expect(get).toHaveBeenCalledTimes(1);
+	});
+
+	it.each([{}, bearer("x"), OPERATOR])("answers 403 to %j", async (headers) => {
+		const response = await request("/auth/session", {
+			method: "DELETE",
+			headers,
+		});
 		expect(response.status).toBe(403);
+		expect(await response.json()).toEqual({
+			error: { code: "no_session", message: "There is no session to end." },
+		});
 	});
 });
 
@@ -163,7 +345,10 @@ describe("a page of another site", () => {
 			},
 		});
 		expect(response.status).toBe(403);
-		expect((await request("/auth/session", bearer(token))).status).toBe(200);
+		expect(await response.json()).toMatchObject({
+			error: { code: "foreign_origin" },
+		});
+		expect(await isLive(token)).toBe(true);
 	});
 
 	it("learns no more than others that a route is not there", async () => {

@@ -1,5 +1,6 @@
 import type { Context } from "hono";
-import { deleteCookie, getCookie, setCookie } from "hono/cookie";
+import { getCookie, setCookie } from "hono/cookie";
+import { createMiddleware } from "hono/factory";
 import * as z from "zod";
 import {
 	bearerToken,
@@ -7,76 +8,181 @@ import {
 	unauthorized,
 } from "../../base/access/worker";
 import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app, logError } from "../../base/http/worker";
-import { readJson } from "../../base/json/worker";
+import { ApiError, app } from "../../base/http/worker";
+import { parseInput, readJson } from "../../base/json/worker";
+import { logError } from "../../base/log/worker";
+import { userIdSchema } from "../../base/text/worker";
 
-const AUTH_COOKIE = "auth_token";
+/**
+ * A session's cookie has two names: a browser lets other hosts of the same domain
+ * set `auth_token` as well, so the one that only this host can set comes first.
+ */
+const AUTH_COOKIES = { plain: "auth_token", host: "__Host-auth_token" };
 const AUTH_SESSION_SECONDS = 24 * 60 * 60;
 
-const authBody = z.strictObject({
-	userId: z.string().min(1).max(128),
+const authUser = z.strictObject({ userId: userIdSchema });
+
+const authNewSession = authUser.extend({
 	data: z.record(z.string(), z.unknown()).default({}),
+	operator: z.boolean().default(false),
 });
 
-/** What KV holds of a session, as JSON. */
-type AuthSession = z.infer<typeof authBody> & { expiresAt: string };
+/** A session, as KV holds it. */
+export type AuthSession = z.infer<typeof authNewSession> & {
+	expiresAt: string;
+};
 
-function authToken(c: Context<AppEnv>): string | undefined {
-	return bearerToken(c) ?? getCookie(c, AUTH_COOKIE);
+function authToken<E extends AppEnv>(c: Context<E>): string | undefined {
+	return (
+		bearerToken(c) ??
+		getCookie(c, AUTH_COOKIES.host) ??
+		getCookie(c, AUTH_COOKIES.plain)
+	);
 }
 
-// Who reads the keys of the namespace must not be able to use a session.
-async function authKey(token: string): Promise<string> {
+function authSetCookies<E extends AppEnv>(
+	c: Context<E>,
+	token: string,
+	maxAge: number,
+): void {
+	for (const name of Object.values(AUTH_COOKIES)) {
+		setCookie(c, name, token, {
+			httpOnly: true,
+			secure: true,
+			sameSite: "Lax",
+			path: "/",
+			maxAge,
+		});
+	}
+}
+
+/** Where KV holds a session. Its keys open nothing, whoever lists them. */
+async function authSessionKey(token: string): Promise<string> {
 	const bytes = new TextEncoder().encode(token);
 	const digest = await crypto.subtle.digest("SHA-256", bytes);
 	return new Uint8Array(digest).toHex();
 }
 
-/**
- * Looks up the session of a request.
- *
- * @returns The session; `null` without a token, or with one that is unknown,
- * ended or expired.
- * @throws Error when KV fails.
- */
-export async function authReadSession(
-	c: Context<AppEnv>,
-): Promise<AuthSession | null> {
-	const token = authToken(c);
-	if (!token) {
-		return null;
-	}
-	const key = await authKey(token);
-	const session = await c.env.AUTH_TOKENS.get<AuthSession>(key, "json");
-	const isLive = session !== null && Date.parse(session.expiresAt) > Date.now();
-	return isLive ? session : null;
+/** What the keys of a user's index begin with; the keys of sessions follow. */
+function authUserPrefix(userId: string): string {
+	return `user:${encodeURIComponent(userId)}:`;
 }
 
-app.post("/auth/sessions", async (c) => {
-	// A session cannot make further sessions and so outlive its own end.
-	if (!(await hasApiToken(c))) {
-		throw unauthorized();
-	}
-	const body = await readJson(c, authBody);
+/**
+ * Starts a session, and sets its cookie.
+ *
+ * @param c The request of a user that you have authenticated.
+ * @param user The user's id; what you want to know of the user, such as a role;
+ * whether the session opens what only operators may do.
+ * @returns The token of the session, which is stored nowhere, and its end.
+ * @throws ApiError 400 for a user id that is not valid.
+ */
+export async function authStartSession<E extends AppEnv>(
+	c: Context<E>,
+	user: z.input<typeof authNewSession>,
+): Promise<{ token: string; expiresAt: string }> {
+	const started = parseInput(authNewSession, user);
 	const token = crypto.getRandomValues(new Uint8Array(32)).toBase64({
 		alphabet: "base64url",
 		omitPadding: true,
 	});
 	const expires = new Date(Date.now() + AUTH_SESSION_SECONDS * 1000);
-	const expiresAt = expires.toISOString();
+	const session = { ...started, expiresAt: expires.toISOString() };
+	const key = await authSessionKey(token);
+	const options = { expirationTtl: AUTH_SESSION_SECONDS };
+	// The index first: no session may be missing there.
+	const indexKey = authUserPrefix(session.userId) + key;
+	await c.env.AUTH_TOKENS.put(indexKey, "", options);
 	await c.env.AUTH_TOKENS.put(
-		await authKey(token),
-		JSON.stringify({ ...body, expiresAt } satisfies AuthSession),
-		{ expirationTtl: AUTH_SESSION_SECONDS },
+		key,
+		JSON.stringify(session satisfies AuthSession),
+		options,
 	);
-	setCookie(c, AUTH_COOKIE, token, {
-		httpOnly: true,
-		secure: true,
-		sameSite: "Lax",
-		path: "/",
-		maxAge: AUTH_SESSION_SECONDS,
-	});
-	return c.json({ token, expiresAt }, 201);
+	authSetCookies(c, token, AUTH_SESSION_SECONDS);
+	return { token, expiresAt: session.expiresAt };
+}
+
+/**
+ * Returns the session of a request, looked up once however often it is asked for.
+ *
+ * @returns The session; `null` without a token, or with one that is unknown,
+ * ended or expired.
+ * @throws Error when KV fails.
+ */
+export async function authReadSession<E extends AppEnv>(
+	c: Context<E>,
+): Promise<AuthSession | null> {
+	// Not set yet, whatever its type says.
+	if (c.get("session") === undefined) {
+		const token = authToken(c);
+		const session = token ? await authFindSession(c.env, token) : null;
+		c.set("session", session as E["Variables"]["session"]);
+	}
+	return c.get("session");
+}
+
+async function authFindSession(
+	env: Env,
+	token: string,
+): Promise<AuthSession | null> {
+	const key = await authSessionKey(token);
+	const session = await env.AUTH_TOKENS.get<AuthSession>(key, "json");
+	const isLive = session !== null && Date.parse(session.expiresAt) > Date.now();
+	return isLive ? session : null;
+}
+
+async function authEndSession(
+	env: Env,
+	userId: string,
+	key: string,
+): Promise<void> {
+	// The index last: should one fail, the next call finds both again.
+	await env.AUTH_TOKENS.delete(key);
+	await env.AUTH_TOKENS.delete(authUserPrefix(userId) + key);
+}
+
+/** Ends all sessions of a user. After a failure, a second call does the rest. */
+export async function authEndSessions(env: Env, userId: string): Promise<void> {
+	const prefix = authUserPrefix(userId);
+	let cursor: string | null = null;
+	do {
+		const page: KVNamespaceListResult<unknown> = await env.AUTH_TOKENS.list({
+			prefix,
+			cursor,
+		});
+		const keys = page.keys.map(({ name }) => name.slice(prefix.length));
+		await Promise.all(keys.map((key) => authEndSession(env, userId, key)));
+		cursor = page.list_complete ? null : page.cursor;
+	} while (cursor !== null);
+}
+
+/** Middleware: lets users with a session pass, who are then in `c.var.session`. */
+export const sessionOnly = createMiddleware<
+	AppEnv & { Variables: { session: AuthSession } }
+>(async (c, next) => {
+	if ((await authReadSession(c)) === null) {
+		throw unauthorized("Sign in first, or send the token of a session.");
+	}
+	await next();
+});
+
+// No session starts or ends others, and so outlives its own end.
+const authTokenOnly = createMiddleware<AppEnv>(async (c, next) => {
+	if (!(await hasApiToken(c))) {
+		throw unauthorized();
+	}
+	await next();
+});
+
+app.post("/auth/sessions", authTokenOnly, async (c) => {
+	const user = await readJson(c, authNewSession);
+	return c.json(await authStartSession(c, user), 201);
+});
+
+app.delete("/auth/sessions", authTokenOnly, async (c) => {
+	const { userId } = parseInput(authUser, c.req.query(), "invalid_query");
+	await authEndSessions(c.env, userId);
+	return c.body(null, 204);
 });
 
 app.get("/auth/session", async (c) => {
@@ -100,11 +206,12 @@ app.get("/auth/session", async (c) => {
 });
 
 app.delete("/auth/session", async (c) => {
+	const session = await authReadSession(c);
 	const token = authToken(c);
-	if (!token || (await authReadSession(c)) === null) {
+	if (session === null || !token) {
 		throw new ApiError(403, "no_session", "There is no session to end.");
 	}
-	await c.env.AUTH_TOKENS.delete(await authKey(token));
-	deleteCookie(c, AUTH_COOKIE, { path: "/", secure: true });
+	await authEndSession(c.env, session.userId, await authSessionKey(token));
+	authSetCookies(c, "", 0);
 	return c.body(null, 204);
 });

@@ -1,46 +1,113 @@
-import type { Context } from "hono";
+import { connect } from "node:net";
 import postgres from "postgres";
-import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app, logError } from "../../base/http/worker";
+import { ApiError, app } from "../../base/http/worker";
+import { logError, logWarning } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
 
-const HYPERDRIVE_TIMEOUT_MS = 10_000;
+const DATABASE_TIMEOUT_MS = 10_000;
 
 /**
- * Asks the database through Hyperdrive.
+ * An error of the database that nobody has turned into an answer of its own.
  *
- * @param c The request.
- * @param query Gets a client and returns what it finds with it. Values belong
- * into the tagged template, which sends them apart from the SQL.
- * @returns What `query` returned.
- * @throws ApiError 502 when the database fails or takes too long. Only the logs
- * say why.
+ * The client gets a 502 that says nothing of it. Its cause is Postgres.js's error.
  */
-async function hyperdriveQuery<T>(
-	c: Context<AppEnv>,
+export class DatabaseError extends ApiError {
+	/** PostgreSQL's code, such as `23505`; `undefined` when it did not answer. */
+	sqlState: string | undefined;
+
+	constructor(cause: unknown) {
+		const message = "The database failed. The logs say why.";
+		super(502, "database_failed", message, {}, { cause });
+		this.sqlState =
+			cause instanceof postgres.PostgresError ? cause.code : undefined;
+	}
+}
+
+/**
+ * Asks the database through Hyperdrive: in a route, a Durable Object, an agent
+ * or a step of a Workflow.
+ *
+ * @param query Gets a client that ends with it. Values belong into the tagged
+ * template, which sends them apart from the SQL.
+ * @param about What the log line of a failure tells, such as a `requestId`.
+ * @returns What `query` returned.
+ * @throws What `query` threw; DatabaseError instead of an error of the database,
+ * and when it takes too long.
+ */
+export async function hyperdriveQuery<T>(
+	env: Env,
 	query: (sql: postgres.Sql) => Promise<T>,
+	about: Record<string, unknown> = {},
 ): Promise<T> {
-	// Its sockets belong to this request and close with it. What lasts is
-	// Hyperdrive's own pool, so there is nothing to end or to share.
-	const sql = postgres(c.env.HYPERDRIVE.connectionString, {
+	const { connectionString, host, port } = env.HYPERDRIVE;
+	// What lasts is Hyperdrive's own pool. A request would close its sockets when
+	// it ends, but a Durable Object keeps them. `sql.end()` closes them too, but
+	// the sockets of Postgres.js for Workers then throw where nobody can catch it.
+	const end = new AbortController();
+	const broken = new Set<unknown>();
+	const options = {
 		max: 5, // The runtime opens six connections a request at most.
 		fetch_types: false, // Saves a round trip; array columns would need it.
-	});
+		socket: () =>
+			connect({ host, port, signal: end.signal }).on("error", (error) =>
+				broken.add(error),
+			),
+	};
+	const sql = postgres(connectionString, options);
 	try {
-		return await Promise.race([query(sql), hyperdriveTimeout()]);
+		return await Promise.race([query(sql), databaseTimeout(end.signal)]);
 	} catch (error) {
-		logError("Database query failed", error, { requestId: c.var.requestId });
-		throw new ApiError(502, "database_failed", "The database did not answer.");
+		if (isDatabaseFailure(error) || broken.has(error)) {
+			logDatabaseFailure(error, about);
+			throw new DatabaseError(error);
+		}
+		throw error;
+	} finally {
+		end.abort();
 	}
 }
 
 // Postgres.js itself goes on trying for as long as connections break early.
-async function hyperdriveTimeout(): Promise<never> {
-	await scheduler.wait(HYPERDRIVE_TIMEOUT_MS);
-	throw new Error(`No answer within ${HYPERDRIVE_TIMEOUT_MS} ms`);
+async function databaseTimeout(signal: AbortSignal): Promise<never> {
+	await scheduler.wait(DATABASE_TIMEOUT_MS, { signal });
+	throw Object.assign(new Error(`No answer in ${DATABASE_TIMEOUT_MS} ms`), {
+		code: "CONNECTION_TIMEOUT",
+	});
 }
 
-function hyperdriveSchema(schema: string): string {
+function isDatabaseFailure(error: unknown): boolean {
+	return (
+		error instanceof postgres.PostgresError ||
+		// Postgres.js's own: CONNECTION_CLOSED and the like.
+		/^CONNECT/.test(Object(error).code)
+	);
+}
+
+/** Logs why the database failed, and nothing of what rows or queries hold. */
+function logDatabaseFailure(
+	error: unknown,
+	about: Record<string, unknown>,
+): void {
+	if (!(error instanceof postgres.PostgresError)) {
+		logError("Database query failed", error, about);
+		return;
+	}
+	const { code: sqlState, constraint_name: constraint } = error;
+	if (sqlState.startsWith("23")) {
+		// The database works, and most callers have an answer to this.
+		logWarning("Database constraint violated", {
+			...about,
+			sqlState,
+			constraint,
+		});
+		return;
+	}
+	// The messages of class 22, data exceptions, quote the value.
+	const reason = sqlState.startsWith("22") ? "Data exception" : error;
+	logError("Database query failed", reason, { ...about, sqlState });
+}
+
+function schemaName(schema: string): string {
 	if (!/^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(schema)) {
 		throw new ApiError(
 			400,
@@ -52,14 +119,15 @@ function hyperdriveSchema(schema: string): string {
 }
 
 app.get("/db/tables", operatorOnly, async (c) => {
-	const schema = hyperdriveSchema(c.req.query("schema") ?? "public");
+	const schema = schemaName(c.req.query("schema") ?? "public");
 	const tables = await hyperdriveQuery(
-		c,
+		c.env,
 		(sql) => sql`
 			SELECT schemaname AS schema, tablename AS name
 			FROM pg_tables
 			WHERE schemaname = ${schema}
 			ORDER BY tablename`,
+		{ requestId: c.var.requestId },
 	);
 	return c.json({ tables });
 });

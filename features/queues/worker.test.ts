@@ -17,6 +17,7 @@ import worker from "../src/index";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const JSON_TYPE = { "Content-Type": "application/json" };
+const QUEUE = "{project_name}-requests";
 const UPSTREAM = "https://upstream.example/batches";
 const SENT = { metadata: { metrics: { backlogCount: 1, backlogBytes: 1 } } };
 
@@ -26,6 +27,7 @@ const log = vi.spyOn(console, "error");
 
 beforeEach(() => {
 	env.UPSTREAM_API_URL = UPSTREAM;
+	env.UPSTREAM_API_KEY = "key-of-the-upstream";
 	send.mockResolvedValue(SENT);
 	upstream.mockImplementation(async () => new Response("taken"));
 	log.mockImplementation(() => {});
@@ -99,7 +101,6 @@ describe("POST /requests", () => {
 	const refused: [number, string, string, Record<string, string>][] = [
 		[415, "another type", "{}", { "Content-Type": "text/plain" }],
 		[413, "over 64 KiB", JSON.stringify("x".repeat(65_536)), {}],
-		[413, "over 128 KB once queued", `[${"1e20,".repeat(9999)}1]`, {}],
 		[400, "no JSON", "{", {}],
 		[400, "nothing at all", "", {}],
 		[400, "nested too deep", "[".repeat(9999) + "]".repeat(9999), {}],
@@ -110,7 +111,7 @@ describe("POST /requests", () => {
 		expect(send).not.toHaveBeenCalled();
 	});
 
-	it.each(["", "upstream.example"])(
+	it.each(["", "upstream.example", "localhost:3000/in", "ftp://a.example/"])(
 		"answers 503 while UPSTREAM_API_URL is %j",
 		async (url) => {
 			env.UPSTREAM_API_URL = url;
@@ -125,6 +126,65 @@ describe("POST /requests", () => {
 			expect(send).not.toHaveBeenCalled();
 		},
 	);
+
+	it("answers 503 while UPSTREAM_API_KEY is empty", async () => {
+		env.UPSTREAM_API_KEY = "";
+		const response = await post("{}");
+		expect(response.status).toBe(503);
+		expect(await response.json()).toMatchObject({
+			error: {
+				code: "upstream_not_configured",
+				message: expect.stringContaining("UPSTREAM_API_KEY"),
+			},
+		});
+		expect(send).not.toHaveBeenCalled();
+	});
+
+	it("takes an upstream without TLS", async () => {
+		env.UPSTREAM_API_URL = "http://upstream.example";
+		expect((await post("{}")).status).toBe(202);
+	});
+
+	it("gives the same key the same id, and another key another", async () => {
+		const ids: string[] = [];
+		for (const key of ["~ first", "~ first", "k".repeat(128)]) {
+			const response = await post("{}", { "Idempotency-Key": key });
+			const { requestId } = await response.json<{ requestId: string }>();
+			ids.push(requestId);
+		}
+		const [first, again, other] = ids;
+		expect(first).toBe(again);
+		expect(first).not.toBe(other);
+		expect(send.mock.calls.map(([message]) => message)).toMatchObject(
+			ids.map((requestId) => ({ requestId })),
+		);
+	});
+
+	it.each(["", "a\tb", "k".repeat(129)])(
+		"answers 400 to the key %j",
+		async (key) => {
+			const response = await post("{}", { "Idempotency-Key": key });
+			expect(response.status).toBe(400);
+			expect(send).not.toHaveBeenCalled();
+		},
+	);
+
+	it("takes 127,000 bytes in the queue and answers 413 above", async () => {
+		await post('""');
+		const room = 127_000 - JSON.stringify(send.mock.calls[0]?.[0]).length;
+		// Each 1e20 takes 21 bytes there, with a comma 22.
+		const numbers = Math.floor((room - 30) / 22);
+		const bodyOf = (bytes: number) =>
+			`[${"1e20,".repeat(numbers)}"${"x".repeat(bytes - 22 * numbers - 2)}"]`;
+		expect((await post(bodyOf(room))).status).toBe(202);
+		expect(JSON.stringify(send.mock.calls[1]?.[0])).toHaveLength(127_000);
+		const response = await post(bodyOf(room + 1));
+		expect(response.status).toBe(413);
+		expect(await response.json()).toMatchObject({
+			error: { code: "message_too_large" },
+		});
+		expect(send).toHaveBeenCalledTimes(2);
+	});
 
 	it("promises nothing when the queue does not take the message", async () => {
 		send.mockRejectedValue(new Error("Too Many Requests"));
@@ -159,17 +219,41 @@ async function consume(...bodies: unknown[]) {
 	const messages = bodies.map((body, index) => ({
 		id: `message-${index}`,
 		timestamp: new Date(),
-		attempts: 1,
+		attempts: index + 1,
 		body,
 	}));
-	const batch = createMessageBatch<unknown>("requests", messages);
-	await worker.queue(batch, env);
-	const result = await getQueueResult(batch, createExecutionContext());
+	const batch = createMessageBatch<unknown>(QUEUE, messages);
+	const retries = batch.messages.map((message) => vi.spyOn(message, "retry"));
+	const context = createExecutionContext();
+	await worker.queue(batch, env, context);
+	const { ackAll, explicitAcks, retryBatch, retryMessages } =
+		await getQueueResult(batch, context);
+	expect(ackAll || retryBatch.retry).toBe(false);
 	return {
-		isTaken: result.ackAll,
-		isRetried: result.retryBatch.retry,
-		retried: result.retryMessages.map(({ msgId }) => msgId),
+		taken: explicitAcks,
+		retried: retryMessages.map(({ msgId }) => msgId),
+		// Those without an option come again after `retry_delay`.
+		delays: retries.flatMap(({ mock }) => mock.calls.flat()),
 	};
+}
+
+/** Answers a post with the status that is found for one of its request ids. */
+function answer(statuses: Record<string, number>): void {
+	upstream.mockImplementation(async (...call) => {
+		const { requests } = await new Request(...call).json<{
+			requests: { requestId: string }[];
+		}>();
+		const found = requests.map(({ requestId }) => statuses[requestId] ?? 200);
+		return new Response("answer", { status: Math.max(...found) });
+	});
+}
+
+/** The ids of each post that the upstream was sent. */
+async function postedIds(): Promise<string[][]> {
+	const batches = await Promise.all(posts());
+	return batches.map(({ requests }) =>
+		(requests as { requestId: string }[]).map(({ requestId }) => requestId),
+	);
 }
 
 /** What the upstream was sent, a post each. */
@@ -182,7 +266,10 @@ function posts(): Promise<Record<string, unknown>>[] {
 describe("the consumer", () => {
 	it("posts a batch once, with the key, and acknowledges it", async () => {
 		const result = await consume(request("a"), request("b"));
-		expect(result).toEqual({ isTaken: true, isRetried: false, retried: [] });
+		expect(result).toMatchObject({
+			taken: ["message-0", "message-1"],
+			retried: [],
+		});
 		expect(await Promise.all(posts())).toEqual([
 			{
 				timestamp: expect.stringMatching(/^\d{4}-.*T.*Z$/),
@@ -197,26 +284,108 @@ describe("the consumer", () => {
 		expect(sent.headers.get("Authorization")).toBe(
 			`Bearer ${env.UPSTREAM_API_KEY}`,
 		);
+		expect(log).not.toHaveBeenCalled();
 	});
 
-	it.each([302, 400, 401, 404, 413, 429, 500, 503])(
+	it.each([204, 299])("takes %i for a success", async (status) => {
+		upstream.mockImplementation(async () => new Response(null, { status }));
+		expect((await consume(request("a"))).taken).toEqual(["message-0"]);
+	});
+
+	it.each([302, 399, 408, 429, 500, 599])(
 		"keeps the batch for a retry when the upstream answers %i",
 		async (status) => {
-			upstream.mockImplementation(async () => new Response("no", { status }));
+			upstream.mockImplementation(async () => new Response(null, { status }));
 			const result = await consume(request("a"), request("b"));
-			expect(result).toEqual({ isTaken: false, isRetried: true, retried: [] });
+			expect(result).toEqual({
+				taken: [],
+				retried: ["message-0", "message-1"],
+				delays: [],
+			});
 			expect(upstream).toHaveBeenCalledTimes(1);
 			expect(log).toHaveBeenCalledTimes(1);
 		},
 	);
 
+	it("follows no redirect", async () => {
+		upstream.mockImplementation(async (_, init) => {
+			expect(init?.redirect).toBe("manual");
+			return new Response(null, { status: 307 });
+		});
+		expect((await consume(request("a"))).retried).toEqual(["message-0"]);
+	});
+
+	it.each([400, 407, 409, 428, 430, 499])(
+		"posts the messages of a batch one by one after a %i",
+		async (status) => {
+			answer({ bad: status });
+			const result = await consume(request("a"), request("bad"), request("b"));
+			expect(result).toEqual({
+				taken: ["message-0", "message-2"],
+				retried: ["message-1"],
+				delays: [],
+			});
+			expect(await postedIds()).toEqual([
+				["a", "bad", "b"],
+				["a"],
+				["bad"],
+				["b"],
+			]);
+			const sizes = (await Promise.all(posts())).map((post) => post.batchSize);
+			expect(sizes).toEqual([3, 1, 1, 1]);
+		},
+	);
+
+	it("posts a message that was alone in its batch no second time", async () => {
+		answer({ bad: 400 });
+		expect((await consume(request("bad"))).retried).toEqual(["message-0"]);
+		expect(await postedIds()).toEqual([["bad"]]);
+	});
+
+	it("keeps the rest for a retry when the upstream fails in between", async () => {
+		const statuses = [400, 200, 503];
+		upstream.mockImplementation(
+			async () => new Response("answer", { status: statuses.shift() ?? 200 }),
+		);
+		const result = await consume(...["a", "b", "c", "d"].map(request));
+		expect(result).toMatchObject({
+			taken: ["message-0"],
+			retried: ["message-1", "message-2", "message-3"],
+		});
+		expect(upstream).toHaveBeenCalledTimes(3);
+	});
+
+	it("logs which requests were not delivered, and nothing of their bodies", async () => {
+		upstream.mockImplementation(
+			async () => new Response("secret of the upstream", { status: 503 }),
+		);
+		await consume(request("a"), { ...request("b"), body: "secret" });
+		const line = log.mock.calls[0]?.[0];
+		expect(JSON.parse(line)).toMatchObject({
+			message: "Batch not delivered",
+			queue: QUEUE,
+			requestIds: ["a", "b"],
+			attempts: [1, 2],
+			error: { message: expect.stringContaining("503") },
+		});
+		expect(line).not.toContain("secret");
+	});
+
 	it("keeps the batch for a retry when the upstream is out of reach", async () => {
 		upstream.mockRejectedValue(new TypeError("Network connection lost."));
-		const result = await consume(request("a"));
-		expect(result).toMatchObject({ isTaken: false, isRetried: true });
+		const result = await consume(request("a"), request("b"));
+		expect(result).toMatchObject({
+			taken: [],
+			retried: ["message-0", "message-1"],
+		});
+		expect(upstream).toHaveBeenCalledTimes(1);
 		expect(log).toHaveBeenCalledTimes(1);
-		expect(log.mock.calls[0]?.[0]).toContain("Network connection lost.");
-		expect(log.mock.calls[0]?.[0]).not.toContain(env.UPSTREAM_API_KEY);
+		const line = log.mock.calls[0]?.[0];
+		expect(JSON.parse(line)).toMatchObject({
+			requestIds: ["a", "b"],
+			error: { message: "Network connection lost." },
+		});
+		expect(line).not.toContain(env.UPSTREAM_API_KEY);
 	});
 
 	it("keeps the batch for a retry when the upstream takes too long", async () => {
@@ -227,33 +396,45 @@ describe("the consumer", () => {
 			return new Response("taken");
 		});
 		const result = await consume(request("a"));
-		expect(result).toMatchObject({ isTaken: false, isRetried: true });
+		expect(result).toMatchObject({ taken: [], retried: ["message-0"] });
+		expect(timeout).toHaveBeenCalledExactlyOnceWith(10_000);
 	});
 
-	it("keeps the batch when UPSTREAM_API_URL has gone meanwhile", async () => {
-		env.UPSTREAM_API_URL = "";
-		upstream.mockReset();
-		const result = await consume(request("a"));
-		expect(result).toMatchObject({ isTaken: false, isRetried: true });
-	});
+	it.each(["UPSTREAM_API_URL", "UPSTREAM_API_KEY"] as const)(
+		"keeps the batch when %s has gone meanwhile",
+		async (name) => {
+			env[name] = "";
+			const result = await consume(request("a"));
+			expect(result).toMatchObject({ taken: [], retried: ["message-0"] });
+			expect(upstream).not.toHaveBeenCalled();
+		},
+	);
 
-	it("retries malformed messages and delivers the others", async () => {
-		const { headers, ...incomplete } = request("b");
-		const bodies = [null, "text", { requestId: 1 }, incomplete];
+	it("hurries malformed messages on, logs them without their bodies, and delivers the others", async () => {
+		const { headers, ...incomplete } = request("secret");
+		const bodies = [null, "secret", { requestId: 1 }, incomplete];
 		const result = await consume(...bodies, request("a"));
 		expect(result).toEqual({
-			isTaken: true,
-			isRetried: false,
+			taken: ["message-4"],
 			retried: ["message-0", "message-1", "message-2", "message-3"],
+			delays: bodies.map(() => ({ delaySeconds: 0 })),
 		});
 		const [batch] = await Promise.all(posts());
 		expect(batch).toMatchObject({ batchSize: 1, requests: [request("a")] });
 		expect(log).toHaveBeenCalledTimes(bodies.length);
+		const line = log.mock.calls[1]?.[0];
+		expect(JSON.parse(line)).toMatchObject({
+			message: "Malformed message",
+			queue: QUEUE,
+			messageId: "message-1",
+			attempts: 2,
+		});
+		expect(line).not.toContain("secret");
 	});
 
 	it("posts nothing when all messages are malformed", async () => {
 		const result = await consume(null);
-		expect(result).toMatchObject({ isTaken: false, retried: ["message-0"] });
+		expect(result).toMatchObject({ taken: [], retried: ["message-0"] });
 		expect(upstream).not.toHaveBeenCalled();
 	});
 
@@ -262,26 +443,26 @@ describe("the consumer", () => {
 		await consume({ ...rest, headers: { ...headers, cookie: "secret" } });
 		const [batch] = await Promise.all(posts());
 		expect(batch).toMatchObject({ requests: [request("a")] });
-	});
-
-	it("posts a message that arrives again under the same id", async () => {
-		await consume(request("a"));
-		await consume(request("a"));
-		const [first, second] = await Promise.all(posts());
-		expect(first?.requests).toEqual(second?.requests);
+		expect(JSON.stringify(batch)).not.toContain("secret");
 	});
 });
 
-it("takes a request from the client to the upstream", async () => {
+it("takes requests from the client to the upstream", async () => {
 	send.mockRestore();
-	const response = await post('{"order":7}');
-	const { requestId } = await response.json<{ requestId: string }>();
-	await vi.waitFor(() => expect(upstream).toHaveBeenCalledTimes(1), {
-		timeout: 15_000,
-	});
+	// As many as a batch holds, so that it does not wait for more.
+	const responses = await Promise.all(
+		Array.from({ length: 10 }, () => post('{"order":7}')),
+	);
+	const ids = await Promise.all(
+		responses.map(async (response) => {
+			const { requestId } = await response.json<{ requestId: string }>();
+			return requestId;
+		}),
+	);
+	await vi.waitFor(
+		async () => expect((await postedIds()).flat().sort()).toEqual(ids.sort()),
+		{ timeout: 15_000 },
+	);
 	const [batch] = await Promise.all(posts());
-	expect(batch).toMatchObject({
-		batchSize: 1,
-		requests: [{ requestId, body: { order: 7 } }],
-	});
+	expect(batch).toHaveProperty("requests.0.body", { order: 7 });
 });

@@ -1,21 +1,23 @@
 import * as z from "zod";
-import { ApiError, app, logError } from "../../base/http/worker";
+import { ApiError, app } from "../../base/http/worker";
+import { idempotencyKey, idempotentId } from "../../base/idempotency/worker";
 import { readJson } from "../../base/json/worker";
+import { logError } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
 
 /** A message has at most 128 KB, of which the platform uses about 100 bytes. */
-const QUEUES_MESSAGE_BYTES = 127_000;
-const QUEUES_UPSTREAM_MS = 10_000;
+const QUEUED_REQUEST_BYTES = 127_000;
+const UPSTREAM_TIMEOUT_MS = 10_000;
 
 /** A request as the queue holds it and the upstream gets it. */
-const queuesRequest = z.object({
+const queuedRequest = z.object({
 	/** Stays the same however often the request arrives. */
 	requestId: z.string(),
 	/** When it came in, in ISO 8601. */
 	timestamp: z.string(),
 	method: z.string(),
 	path: z.string(),
-	// No others: who reads the queue must not learn of credentials.
+	// No others: a reader of the queue must not learn credentials.
 	headers: z.object({
 		"content-type": z.string().optional(),
 		"user-agent": z.string().optional(),
@@ -23,49 +25,105 @@ const queuesRequest = z.object({
 	body: z.unknown(),
 });
 
-type QueuesRequest = z.infer<typeof queuesRequest>;
+type QueuedRequest = z.infer<typeof queuedRequest>;
+
+/** A request on its way to the upstream, with the message that it came in. */
+type Delivery = { request: QueuedRequest; message: Message };
+
+/** What the upstream made of a post: only "refused" is about its content. */
+type UpstreamAnswer = "taken" | "refused" | "failed";
 
 app.post("/requests", operatorOnly, async (c) => {
 	const body = await readJson(c, z.unknown());
-	if (!URL.canParse(c.env.UPSTREAM_API_URL)) {
-		throw new ApiError(
-			503,
-			"upstream_not_configured",
-			"Set UPSTREAM_API_URL in wrangler.jsonc to the URL that takes batches.",
-		);
-	}
-	const { requestId } = c.var;
-	const request: QueuesRequest = {
-		requestId,
-		timestamp: new Date().toISOString(),
+	const key = idempotencyKey(c);
+	const requestId = await queuesSend(c.env, body, {
+		// The same key gives the same id, by which the upstream knows a repeat.
+		requestId:
+			key === undefined
+				? c.var.requestId
+				: await idempotentId("POST /requests", key),
 		method: c.req.method,
 		path: c.req.path,
 		headers: {
 			"content-type": c.req.header("Content-Type"),
 			"user-agent": c.req.header("User-Agent"),
 		},
-		body,
-	};
-	// Written again, JSON may be longer than it was: 1e20 gets 21 digits.
-	const { byteLength } = new TextEncoder().encode(JSON.stringify(request));
-	if (byteLength > QUEUES_MESSAGE_BYTES) {
-		throw new ApiError(
-			413,
-			"message_too_large",
-			`A request may have ${QUEUES_MESSAGE_BYTES} bytes in the queue.`,
-		);
-	}
-	await c.env.REQUEST_QUEUE.send(request);
+	});
 	return c.json({ message: "Request queued", requestId }, 202);
 });
 
 /**
- * Posts a batch to the upstream API.
+ * Queues a request for the upstream, from anywhere in the Worker.
  *
- * @throws Error when the upstream has not taken it: it cannot be reached, is
- * too slow, or answers with anything but a 2xx status.
+ * @param body Any JSON.
+ * @param origin The request that the body came with. What is left out is as if
+ * the body had been posted to `/requests`; the id is then a new one.
+ * @returns The `requestId`.
+ * @throws ApiError 503 when no upstream is set, 413 when the message would be too
+ * large; Error when the queue does not take it.
  */
-async function queuesPost(env: Env, requests: QueuesRequest[]): Promise<void> {
+export async function queuesSend(
+	env: Env,
+	body: unknown,
+	origin: Partial<Omit<QueuedRequest, "timestamp" | "body">> = {},
+): Promise<string> {
+	requireUpstream(env);
+	const request = queuedRequest.parse({
+		requestId: crypto.randomUUID(),
+		timestamp: new Date().toISOString(),
+		method: "POST",
+		path: "/requests",
+		headers: { "content-type": "application/json" },
+		...origin,
+		body,
+	});
+	// Written back, JSON can grow: 1e20 becomes 21 digits.
+	const { byteLength } = new TextEncoder().encode(JSON.stringify(request));
+	if (byteLength > QUEUED_REQUEST_BYTES) {
+		throw new ApiError(
+			413,
+			"message_too_large",
+			`Send less: a request may have ${QUEUED_REQUEST_BYTES} bytes in the queue.`,
+		);
+	}
+	await env.REQUEST_QUEUE.send(request);
+	return request.requestId;
+}
+
+/**
+ * Checks that there is an upstream to post to.
+ *
+ * @throws ApiError 503 when its URL or its key is not set.
+ */
+function requireUpstream(env: Env): void {
+	const { protocol = "" } = URL.parse(env.UPSTREAM_API_URL) ?? {};
+	if (!["http:", "https:"].includes(protocol)) {
+		throw new ApiError(
+			503,
+			"upstream_not_configured",
+			"Set UPSTREAM_API_URL in wrangler.jsonc to the http(s) URL that takes batches.",
+		);
+	}
+	if (!env.UPSTREAM_API_KEY) {
+		throw new ApiError(
+			503,
+			"upstream_not_configured",
+			"Set UPSTREAM_API_KEY: locally in .dev.vars, else with `wrangler secret put UPSTREAM_API_KEY`.",
+		);
+	}
+}
+
+/**
+ * Posts requests to the upstream as one batch.
+ *
+ * @returns The answer, without its body.
+ * @throws Error when the upstream is not set, out of reach or too slow.
+ */
+async function postBatch(
+	env: Env,
+	requests: QueuedRequest[],
+): Promise<Response> {
+	requireUpstream(env);
 	const response = await fetch(env.UPSTREAM_API_URL, {
 		method: "POST",
 		headers: {
@@ -79,47 +137,94 @@ async function queuesPost(env: Env, requests: QueuesRequest[]): Promise<void> {
 		}),
 		// Followed, a redirect could turn the post into a GET that succeeds.
 		redirect: "manual",
-		signal: AbortSignal.timeout(QUEUES_UPSTREAM_MS),
+		signal: AbortSignal.timeout(UPSTREAM_TIMEOUT_MS),
 	});
 	await response.body?.cancel();
-	if (!response.ok) {
-		throw new Error(`The upstream answered ${response.status}`);
+	return response;
+}
+
+/** Posts requests as one batch, and logs why the upstream has not taken it. */
+async function deliver(
+	env: Env,
+	queue: string,
+	deliveries: Delivery[],
+): Promise<UpstreamAnswer> {
+	const requests = deliveries.map(({ request }) => request);
+	const fields = {
+		queue,
+		requestIds: requests.map(({ requestId }) => requestId),
+		attempts: deliveries.map(({ message }) => message.attempts),
+	};
+	let response: Response;
+	try {
+		response = await postBatch(env, requests);
+	} catch (error) {
+		logError("Batch not delivered", error, fields);
+		return "failed";
 	}
+	const { ok, status } = response;
+	if (ok) {
+		return "taken";
+	}
+	const error = new Error(`The upstream answered ${status}`);
+	logError("Batch not delivered", error, fields);
+	// 408 and 429 ask for another time, and a redirect says that the URL is wrong.
+	const isRefusal =
+		status >= 400 && status < 500 && status !== 408 && status !== 429;
+	return isRefusal ? "refused" : "failed";
 }
 
 /**
- * Posts each batch to the upstream once, and acknowledges what it has taken.
- *
- * Everything else is retried after `retry_delay` and, after `max_retries`, ends
- * in the dead-letter queue. There is no other way into that queue, so what will
- * never be taken goes the same way.
+ * Acknowledges messages that the upstream has taken. The others come again after
+ * `retry_delay`, and after `max_retries` move to the dead-letter queue.
+ */
+function settle(deliveries: Delivery[], answer: UpstreamAnswer): void {
+	for (const { message } of deliveries) {
+		if (answer === "taken") {
+			message.ack();
+		} else {
+			message.retry();
+		}
+	}
+}
+
+/** Returns the requests of a batch, without messages that hold something else. */
+function readBatch({ queue, messages }: MessageBatch): Delivery[] {
+	return messages.flatMap((message) => {
+		const { success, data, error } = queuedRequest.safeParse(message.body);
+		if (success) {
+			return [{ request: data, message }];
+		}
+		const { id: messageId, attempts } = message;
+		logError("Malformed message", error, { queue, messageId, attempts });
+		// Time makes it no better: on to the dead-letter queue without delay.
+		message.retry({ delaySeconds: 0 });
+		return [];
+	});
+}
+
+/**
+ * Posts a batch to the upstream. When it refuses the batch, each request gets a
+ * post of its own, so that a bad one takes no other along.
  */
 export async function queuesConsume(
 	batch: MessageBatch<unknown>,
 	env: Env,
 ): Promise<void> {
-	const { queue } = batch;
-	const requests: QueuesRequest[] = [];
-	for (const message of batch.messages) {
-		const { success, data, error } = queuesRequest.safeParse(message.body);
-		if (success) {
-			requests.push(data);
-		} else {
-			logError("Malformed message", error, { queue, messageId: message.id });
-			message.retry();
+	const deliveries = readBatch(batch);
+	if (deliveries.length === 0) {
+		return;
+	}
+	let answer = await deliver(env, batch.queue, deliveries);
+	if (answer !== "refused" || deliveries.length === 1) {
+		settle(deliveries, answer);
+		return;
+	}
+	for (const delivery of deliveries) {
+		// Once the upstream fails, the rest waits for the retry.
+		if (answer !== "failed") {
+			answer = await deliver(env, batch.queue, [delivery]);
 		}
+		settle([delivery], answer);
 	}
-	if (requests.length === 0) {
-		return;
-	}
-	try {
-		await queuesPost(env, requests);
-	} catch (error) {
-		const batchSize = requests.length;
-		logError("Batch not delivered", error, { queue, batchSize });
-		batch.retryAll();
-		return;
-	}
-	// Malformed messages stay marked for retry.
-	batch.ackAll();
 }

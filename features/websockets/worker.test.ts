@@ -1,6 +1,7 @@
 import { evictDurableObject, reset, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { afterEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { ChatRoom } from "./worker";
 
 const SITE = "https://example.com";
 
@@ -145,6 +146,92 @@ it("closes with 1003 on binary data and hears nothing more", async () => {
 	expect(ada.received).toEqual([]);
 });
 
+describe("a client that sends too much", () => {
+	let now = 0;
+
+	beforeEach(() => {
+		now = Date.now();
+		vi.spyOn(Date, "now").mockImplementation(() => now);
+	});
+
+	afterEach(() => {
+		vi.restoreAllMocks();
+	});
+
+	/** Sends messages, and waits until the room has heard all of them. */
+	async function flood(
+		{ socket }: { socket: WebSocket },
+		count: number,
+		room: { received: unknown[] },
+	): Promise<void> {
+		const heard = room.received.length + count;
+		for (let sent = 0; sent < count; sent++) {
+			socket.send("hi");
+		}
+		await vi.waitFor(() => expect(room.received).toHaveLength(heard));
+	}
+
+	it("is closed with 1008 after 1,000 messages at once, and the room goes on", async () => {
+		const ada = await join("lobby");
+		const bob = await join("lobby");
+		await flood(ada, 1000, bob);
+		ada.socket.send("one too many");
+		expect((await ada.closed).code).toBe(1008);
+		bob.socket.send("hi");
+		await vi.waitFor(() =>
+			expect(bob.received.at(-1)).toBe(
+				"[Durable Object] message: hi, connections: 1",
+			),
+		);
+		expect(bob.received).not.toContain("one too many");
+	});
+
+	it.each([
+		[200, "a second", 1000],
+		[1000, "an hour", 3_600_000],
+	])("gets %i more messages for %s of rest", async (more, _, rest) => {
+		const ada = await join("lobby");
+		const bob = await join("lobby");
+		await flood(ada, 1000, bob);
+		now += rest;
+		await flood(ada, more, bob);
+		ada.socket.send("one too many");
+		expect((await ada.closed).code).toBe(1008);
+	});
+
+	it("is not forgotten when the object leaves memory", async () => {
+		const ada = await join("lobby");
+		const bob = await join("lobby");
+		await flood(ada, 1000, bob);
+		await evictDurableObject(env.CHAT_ROOM.getByName("lobby"), {
+			webSockets: "hibernate",
+		});
+		ada.socket.send("one too many");
+		expect((await ada.closed).code).toBe(1008);
+	});
+});
+
+it("warns of a broken connection with its room, and closes it", async () => {
+	const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
+	const error = vi.spyOn(console, "error");
+	const close = vi.fn();
+	await runInDurableObject(
+		env.CHAT_ROOM.getByName("lobby"),
+		(room: ChatRoom) => {
+			const socket = { close } as unknown as WebSocket;
+			room.webSocketError(socket, new Error("Bad frame"));
+		},
+	);
+	expect(close).toHaveBeenCalledExactlyOnceWith(1011, expect.any(String));
+	expect(JSON.parse(warn.mock.calls[0]?.[0])).toMatchObject({
+		message: "WebSocket error",
+		room: "lobby",
+		error: "Error: Bad frame",
+	});
+	expect(error).not.toHaveBeenCalled();
+	vi.restoreAllMocks();
+});
+
 it("upgrades for this site and for allowed origins only", async () => {
 	const own = await upgrade("lobby", { Origin: SITE });
 	expect(own.status).toBe(101);
@@ -165,17 +252,32 @@ it("gives the upgrade an X-Request-Id as well", async () => {
 	response.webSocket?.accept();
 });
 
-it("asks for an upgrade with 426", async () => {
-	const response = await exports.default.fetch(`${SITE}/ws/lobby`);
-	expect(response.status).toBe(426);
-	expect(response.headers.get("Upgrade")).toBe("websocket");
+it.each<Record<string, string>>([{}, { Upgrade: "h2c" }])(
+	"asks for an upgrade with 426, whatever the origin: %j",
+	async (headers) => {
+		const response = await exports.default.fetch(
+			new Request(`${SITE}/ws/lobby`, {
+				headers: { ...headers, Origin: "https://other.example" },
+			}),
+		);
+		expect(response.status).toBe(426);
+		expect(response.headers.get("Upgrade")).toBe("websocket");
+	},
+);
+
+it.each(["a".repeat(64), "AZaz09_-"])("takes the room %j", async (room) => {
+	const response = await upgrade(room);
+	expect(response.status).toBe(101);
+	response.webSocket?.accept();
 });
 
-const badRooms = ["a b", "ü", "a".repeat(65), "a.b", "%2e%2e"];
+const badRooms = ["a b", "ü", "a".repeat(65), "a.b", "%2e%2e", "a\n"];
 
 it.each(badRooms)("refuses the room %j, upgrade or not", async (room) => {
 	const path = `${SITE}/ws/${encodeURIComponent(room)}`;
 	const response = await exports.default.fetch(path);
 	expect(response.status).toBe(400);
-	expect((await upgrade(encodeURIComponent(room))).status).toBe(400);
+	const foreign = { Origin: "https://other.example" };
+	const upgraded = await upgrade(encodeURIComponent(room), foreign);
+	expect(upgraded.status).toBe(400);
 });

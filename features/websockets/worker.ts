@@ -2,11 +2,19 @@ import { DurableObject } from "cloudflare:workers";
 import {
 	ApiError,
 	app,
-	isTrustedOrigin,
-	logError,
+	isUpgrade,
+	requireTrustedOrigin,
 } from "../../base/http/worker";
+import { logWarning } from "../../base/log/worker";
 
-const WEBSOCKETS_MESSAGE_BYTES = 65_536;
+const CHAT_MESSAGE_BYTES = 65_536;
+const CHAT_MESSAGES = { perSecond: 200, burst: 1000 };
+
+/** What a connection keeps while the object is out of memory. */
+type ChatClient = {
+	/** When the messages so far would end at the allowed rate, in ms since 1970. */
+	busyUntil: number;
+};
 
 app.get("/ws/:room", (c) => {
 	const room = c.req.param("room");
@@ -14,21 +22,15 @@ app.get("/ws/:room", (c) => {
 		throw new ApiError(
 			400,
 			"invalid_room",
-			"A room's name has 1 to 64 letters, digits, `_` or `-`.",
+			"Name the room with 1 to 64 letters, digits, `_` or `-`.",
 		);
 	}
-	if (c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
+	if (!isUpgrade(c)) {
 		throw new ApiError(426, "upgrade_required", "Connect with a WebSocket.", {
 			Upgrade: "websocket",
 		});
 	}
-	if (!isTrustedOrigin(c)) {
-		throw new ApiError(
-			403,
-			"foreign_origin",
-			"Connect from this site or an allowed origin.",
-		);
-	}
+	requireTrustedOrigin(c);
 	return c.env.CHAT_ROOM.getByName(room).fetch(c.req.raw);
 });
 
@@ -48,6 +50,7 @@ export class ChatRoom extends DurableObject<Env> {
 		// Accepted this way, the object may leave memory while the connection
 		// stays open; the next message brings it back.
 		this.ctx.acceptWebSocket(server);
+		server.serializeAttachment({ busyUntil: 0 } satisfies ChatClient);
 		return new Response(null, { status: 101, webSocket: client });
 	}
 
@@ -65,8 +68,12 @@ export class ChatRoom extends DurableObject<Env> {
 			return;
 		}
 		const { byteLength } = new TextEncoder().encode(message);
-		if (byteLength > WEBSOCKETS_MESSAGE_BYTES) {
-			sender.close(1009, `At most ${WEBSOCKETS_MESSAGE_BYTES} bytes`);
+		if (byteLength > CHAT_MESSAGE_BYTES) {
+			sender.close(1009, `At most ${CHAT_MESSAGE_BYTES} bytes`);
+			return;
+		}
+		if (isFlooding(sender)) {
+			sender.close(1008, `At most ${CHAT_MESSAGES.perSecond} per second`);
 			return;
 		}
 		// A socket stays in the list until its close handshake ends.
@@ -91,9 +98,22 @@ export class ChatRoom extends DurableObject<Env> {
 		socket.close(isValid ? code : 1000, "Closed by the client");
 	}
 
-	/** Logs a broken connection and closes it. */
+	/** Logs a broken connection, such as one with a malformed frame; closes it. */
 	override webSocketError(socket: WebSocket, error: unknown): void {
-		logError("WebSocket error", error);
+		const room = this.ctx.id.name;
+		logWarning("WebSocket error", { room, error: String(error) });
 		socket.close(1011, "WebSocket error");
 	}
+}
+
+/** Counts a message of a client, and tells whether that is one too many. */
+function isFlooding(socket: WebSocket): boolean {
+	const { perSecond, burst } = CHAT_MESSAGES;
+	const now = Date.now();
+	const client: ChatClient = socket.deserializeAttachment();
+	// Each message takes its share of a second. A burst runs ahead of the clock.
+	const busyUntil = Math.max(now, client.busyUntil) + 1000 / perSecond;
+	// Both take a microsecond, much less than to pass the message on.
+	socket.serializeAttachment({ ...client, busyUntil } satisfies ChatClient);
+	return busyUntil - now > (1000 / perSecond) * burst;
 }

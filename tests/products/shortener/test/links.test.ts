@@ -1,8 +1,8 @@
-import { env, exports } from "cloudflare:workers";
 import {
 	createExecutionContext,
 	createScheduledController,
 } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import worker from "../src/index";
 

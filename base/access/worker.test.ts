@@ -1,0 +1,124 @@
+import { env, exports } from "cloudflare:workers";
+import { afterEach, describe, expect, it } from "vitest";
+
+const TOKEN = env.API_TOKEN;
+
+/** The locked routes, each with a path that it matches and that does little. */
+const LOCKED: Record<string, string> = {
+	//% set wanted = "locked"
+	//% include "extensions/routes_with.jinja"
+	// Your locked routes
+};
+const ROUTES = Object.entries(LOCKED);
+
+afterEach(() => {
+	env.API_TOKEN = TOKEN;
+});
+
+/** Asks for a route such as `POST /requests`, without a body. */
+function ask(route: string, headers: HeadersInit = {}): Promise<Response> {
+	const [method = ""] = route.split(" ");
+	const url = `https://example.com${LOCKED[route]}`;
+	return exports.default.fetch(new Request(url, { method, headers }));
+}
+
+function bearer(token: string) {
+	return { Authorization: `Bearer ${token}` };
+}
+
+describe.each(ROUTES)("%s", (route) => {
+	it.each([{}, bearer("wrong")])("is locked for %j", async (headers) => {
+		const response = await ask(route, headers);
+		expect(response.status).toBe(401);
+		expect(response.headers.get("WWW-Authenticate")).toBe("Bearer");
+		expect(await response.json()).toEqual({
+			error: {
+				code: "unauthorized",
+				message: "Send `Authorization: Bearer <API_TOKEN>`.",
+			},
+		});
+	});
+
+	it.each(["", undefined])("stays locked with API_TOKEN %j", async (secret) => {
+		Object.assign(env, { API_TOKEN: secret });
+		expect((await ask(route)).status).toBe(401);
+		expect((await ask(route, bearer(TOKEN))).status).toBe(401);
+		expect((await ask(route, bearer("undefined"))).status).toBe(401);
+	});
+
+	it("opens for the API token", async () => {
+		const response = await ask(route, bearer(TOKEN));
+		expect([401, 403]).not.toContain(response.status);
+	});
+});
+
+describe("the API token", () => {
+	const [route = ""] = Object.keys(LOCKED);
+
+	it.each([`bearer ${TOKEN}`, `BEARER   ${TOKEN}`])(
+		"counts as %j",
+		async (header) => {
+			const response = await ask(route, { Authorization: header });
+			expect([401, 403]).not.toContain(response.status);
+		},
+	);
+
+	it.each([
+		TOKEN,
+		"Bearer",
+		`Bearer${TOKEN}`,
+		`Bearer ${TOKEN}x`,
+		`Bearer ${TOKEN} more`,
+		`Basic ${TOKEN}`,
+		`Basic Bearer ${TOKEN}`,
+	])("does not count as %j", async (header) => {
+		const response = await ask(route, { Authorization: header });
+		expect(response.status).toBe(401);
+	});
+});
+
+//% if "auth" in features
+describe("a session", () => {
+	/** Starts a session, and returns the two ways to show it. */
+	async function start(operator: boolean): Promise<HeadersInit[]> {
+		const response = await exports.default.fetch(
+			new Request("https://example.com/auth/sessions", {
+				method: "POST",
+				headers: { "Content-Type": "application/json", ...bearer(TOKEN) },
+				body: JSON.stringify({ userId: "ada", operator }),
+			}),
+		);
+		const { token } = await response.json<{ token: string }>();
+		return [bearer(token), { Cookie: `auth_token=${token}` }];
+	}
+
+	const [forToken, forOperators] = [true, false].map((isForToken) =>
+		Object.keys(LOCKED).filter(
+			(route) => (LOCKED[route] === "/auth/sessions") === isForToken,
+		),
+	);
+
+	it.each(forOperators ?? [])("of a user does not open %s", async (route) => {
+		for (const headers of await start(false)) {
+			const response = await ask(route, headers);
+			expect(response.status).toBe(403);
+			expect(await response.json()).toEqual({
+				error: { code: "operator_only", message: expect.any(String) },
+			});
+		}
+	});
+
+	it.each(forOperators ?? [])("of an operator opens %s", async (route) => {
+		for (const headers of await start(true)) {
+			const response = await ask(route, headers);
+			expect([401, 403]).not.toContain(response.status);
+		}
+	});
+
+	it.each(forToken ?? [])("of an operator does not open %s", async (route) => {
+		for (const headers of await start(true)) {
+			expect((await ask(route, headers)).status).toBe(401);
+		}
+	});
+});
+//% endif

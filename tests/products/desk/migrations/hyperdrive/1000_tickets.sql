@@ -1,0 +1,5 @@
+CREATE TABLE tickets (
+	id text PRIMARY KEY,
+	subject text NOT NULL,
+	status text NOT NULL DEFAULT 'open'
+);

@@ -1,0 +1,173 @@
+"""Code of a user's own behind `sessionOnly` and `operatorOnly`, as the guide has it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import link_toolchain, node, write_types
+from test_readme import blocks_of, readme_of
+from test_updates import edit
+from workbench import ROOT
+
+Render = Callable[..., Path]
+
+#: Looks the session up before every route, as own middleware may.
+MIDDLEWARE = """
+app.use(async (c, next) => {
+	await authReadSession(c);
+	await next();
+});
+"""
+#: What the recipes of the guide leave to the user, and more routes.
+CODE = """
+async function yourOwnCheck(code: string | undefined): Promise<string> {
+	return code === "good" ? "ada" : (code ?? "");
+}
+
+app.get("/api/session", sessionOnly, async (c) => {
+	const { userId } = c.var.session;
+	return c.json({ userId, again: await authReadSession(c) });
+});
+
+app.get("/api/operator", operatorOnly, async (c) => {
+	await authReadSession(c);
+	return c.json(c.var.session);
+});
+
+app.post("/api/lost-phone", sessionOnly, async (c) => {
+	await authEndSessions(c.env, c.var.session.userId);
+	return c.body(null, 204);
+});
+"""
+PROBE = """
+import { env, exports } from "cloudflare:workers";
+import { afterEach, expect, it, vi } from "vitest";
+
+const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
+
+afterEach(() => {
+	vi.restoreAllMocks();
+});
+
+function request(path: string, init: RequestInit = {}): Promise<Response> {
+	return exports.default.fetch(new Request(`https://example.com${path}`, init));
+}
+
+async function signIn(operator = false): Promise<Record<string, string>> {
+	const response = await request("/auth/sessions", {
+		method: "POST",
+		headers: { "Content-Type": "application/json", ...OPERATOR },
+		body: JSON.stringify({ userId: "ada", data: { a: 1 }, operator }),
+	});
+	const { token } = await response.json<{ token: string }>();
+	return { Authorization: `Bearer ${token}` };
+}
+
+it.each([true, false])("lets a user pass (operator: %s)", async (operator) => {
+	const response = await request("/api/me", { headers: await signIn(operator) });
+	expect(response.status).toBe(200);
+	expect(await response.json()).toEqual({ userId: "ada" });
+});
+
+it.each([{}, OPERATOR, { Authorization: "Bearer wrong" }])(
+	"asks %j to sign in",
+	async (headers) => {
+		const response = await request("/api/me", { headers });
+		expect(response.status).toBe(401);
+		expect(response.headers.get("WWW-Authenticate")).toBe("Bearer");
+		expect(await response.json()).toEqual({
+			error: {
+				code: "unauthorized",
+				message: "Sign in first, or send the token of a session.",
+			},
+		});
+	},
+);
+
+it.each([
+	"GET /api/session",
+	"GET /api/operator",
+	"GET /auth/session",
+	"DELETE /reminders/ada",
+])("looks the session up once for %s", async (route) => {
+	const [method = "", path = ""] = route.split(" ");
+	const headers = await signIn(true);
+	const get = vi.spyOn(env.AUTH_TOKENS, "get");
+	await request(path, { method, headers });
+	expect(get).toHaveBeenCalledTimes(1);
+});
+
+it("looks nothing up for whoever shows no token", async () => {
+	const get = vi.spyOn(env.AUTH_TOKENS, "get");
+	await request("/api/session");
+	await request("/api/operator");
+	expect(get).not.toHaveBeenCalled();
+});
+
+it("hands the session to a route", async () => {
+	const session = {
+		userId: "ada",
+		data: { a: 1 },
+		operator: true,
+		expiresAt: expect.any(String),
+	};
+	const headers = await signIn(true);
+	const operator = await request("/api/operator", { headers });
+	expect(await operator.json()).toEqual(session);
+	const user = await request("/api/session", { headers });
+	expect(await user.json()).toEqual({ userId: "ada", again: session });
+});
+
+it("hands null to a route that the API token opens", async () => {
+	const response = await request("/api/operator", { headers: OPERATOR });
+	expect(await response.text()).toBe("null");
+});
+
+it("signs a user in by a route of one's own", async () => {
+	const init = { redirect: "manual" } as const;
+	const response = await request("/api/signed-in?code=good", init);
+	expect(response.status).toBe(302);
+	const [cookie = ""] = response.headers.getSetCookie();
+	const headers = { Cookie: cookie.split(";")[0] ?? "" };
+	expect(await (await request("/api/me", { headers })).json()).toEqual({
+		userId: "ada",
+	});
+	const operator = await request("/api/operator", { headers });
+	expect(operator.status).toBe(403);
+});
+
+it("starts no session for what is not a user id", async () => {
+	const response = await request("/api/signed-in?code=");
+	expect(response.status).toBe(400);
+	expect(await response.json()).toMatchObject({
+		error: { issues: [{ path: "userId" }] },
+	});
+});
+
+it("signs a user out everywhere", async () => {
+	const [phone, laptop] = [await signIn(), await signIn()];
+	const init = { method: "POST", headers: laptop };
+	expect((await request("/api/lost-phone", init)).status).toBe(204);
+	const response = await request("/api/me", { headers: phone });
+	expect(response.status).toBe(401);
+});
+"""
+
+
+def test_the_recipes_of_the_guide_keep_users_apart_from_operators(
+    render: Render,
+) -> None:
+    project = link_toolchain(render(["auth", "alarms"]))
+    recipes = [
+        block.code
+        for block in blocks_of(readme_of(project))
+        if block.kind == "ts" and block.section == "auth"
+    ]
+    code = "\n".join([CODE, *recipes])
+    edit(project, "src/index.ts", "// Your code", code)
+    edit(project, "src/index.ts", "// Your middleware", MIDDLEWARE)
+    (project / "test/probe.test.ts").write_text(PROBE)
+
+    write_types(project)
+    assert len(recipes) == 2
+    node(project, "tsc")
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "test/probe.test.ts")
