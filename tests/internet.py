@@ -124,6 +124,7 @@ class Model(HTTPServer):
     Attributes:
         pieces: What it says next, piece by piece; `None` ends an answer.
         closed: Set when a client went away in the middle of an answer.
+        window: How many characters it takes; it refuses a longer conversation.
     """
 
     def __init__(self) -> None:
@@ -131,6 +132,7 @@ class Model(HTTPServer):
         super().__init__("127.0.0.1", 0, threaded=True)
         self.pieces: Queue[str | None] = Queue()
         self.closed = threading.Event()
+        self.window = 1_000_000
         self.expect_request(re.compile(".*")).respond_with_handler(self.answer)
 
     @property
@@ -146,6 +148,9 @@ class Model(HTTPServer):
     def answer(self, request: Request) -> Response:
         """Answer a request for a completion, streamed if it asks for that."""
         assert request.headers["Authorization"] == f"Bearer {MODEL_KEY}"
+        if sum(len(one["content"]) for one in request.json["messages"]) > self.window:
+            error = {"message": "Too long", "code": "context_length_exceeded"}
+            return Response(json.dumps({"error": error}), 400)
         pieces = iter(lambda: self.pieces.get(timeout=30), None)
         if request.json.get("stream"):
             return Response(self.events(pieces), mimetype="text/event-stream")

@@ -145,6 +145,7 @@ FEATURES = {
         routes=(
             "GET /agents/ai-agent/:name 🔒",
             "POST /agents/ai-agent/:name 🔒",
+            "DELETE /agents/ai-agent/:name 🔒",
             "POST /agents/ai-agent/:name/ticket 🔒",
         ),
         guarded=True,

@@ -181,6 +181,77 @@ def test_plain_text_over_a_websocket_is_answered_piece_by_piece(
         page.wait_for("done")
 
 
+def test_a_conversation_that_outgrows_the_model_goes_on(
+    server: DevServer, model: Model
+) -> None:
+    model.window = 24_000
+    try:
+        with open_page(server, "long") as page:
+            for _ in range(3):
+                model.say("y" * 7000)
+                page.call("chat", "x" * 7000)
+            model.say("Hello!")
+            page.call("chat", "Hi")
+            model.say("Yes.")
+            page.call("chat", "x" * 8000)
+    finally:
+        model.window = 1_000_000
+    assert len(messages(server, "long")) == 10
+
+
+def test_a_message_that_the_model_never_takes_bricks_nothing(
+    server: DevServer, model: Model
+) -> None:
+    model.window = 1000
+    try:
+        with open_page(server, "brick") as page:
+            model.say("Hello!")
+            page.call("chat", "Hi")
+            refused = page.wait_for("rpc", id=page.start("chat", "x" * 2000))
+            model.say("Yes.")
+            page.call("chat", "And now?")
+    finally:
+        model.window = 1_000_000
+    assert refused["error"].startswith("model_failed: ")
+    said = [("user", "Hi"), ("assistant", "Hello!")]
+    assert messages(server, "brick") == [
+        *said,
+        ("user", "And now?"),
+        ("assistant", "Yes."),
+    ]
+
+
+def test_a_conversation_that_is_cleared_keeps_no_turn_that_still_runs(
+    server: DevServer, model: Model
+) -> None:
+    with open_page(server, "cleared") as page:
+        call = page.start("chat", "Hi")
+        model.pieces.put("Hel")
+        page.wait_for("rpc", id=call)
+        response = server.http.delete(path("cleared"), headers=server.operator)
+        assert response.status_code == 204
+        page.wait_for("cleared")
+        model.say("lo!")
+        page.wait_for("rpc", id=call, done=True)
+        assert messages(server, "cleared") == []
+
+        model.say("Yes.")
+        page.call("chat", "And now?")
+    assert messages(server, "cleared") == [("user", "And now?"), ("assistant", "Yes.")]
+
+
+def test_a_client_that_reads_nothing_holds_up_nobody(
+    server: DevServer, model: Model
+) -> None:
+    model.say(*["x" * 60_000] * 25)
+    model.say("Hello!")
+    with server.http.stream(
+        "POST", path("slow"), json={"message": "Hi"}, headers=server.operator
+    ):
+        other = {"json": {"message": "And I?"}, "headers": server.operator}
+        assert "Hello!" in server.http.post(path("slow"), **other).text
+
+
 def test_a_client_that_goes_away_ends_the_work_of_the_model(
     server: DevServer, model: Model
 ) -> None:
@@ -218,6 +289,9 @@ def test_two_pages_see_one_conversation_and_one_title(
             pass
         ada.send({"type": "cf_agent_state", "state": {**state, "title": 7}})
         ada.wait_for("cf_agent_state_error")
+        bob.call("setTitle", "Other plans")
+        while ada.wait_for("cf_agent_state")["state"]["title"] != "Other plans":
+            pass
 
 
 def test_a_conversation_and_its_reminders_survive_a_restart(

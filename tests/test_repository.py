@@ -149,7 +149,9 @@ def test_typescript_holds_nothing_that_jinja_or_a_merge_would_trip_over(
 
 
 def test_the_description_and_the_code_of_a_part_agree_on_its_routes() -> None:
-    for part in PARTS + PROBES:
+    # A function that mounts routes is asked for each of them in its part's tests.
+    mounts = re.compile(r"^\w+Routes\(", re.MULTILINE)
+    for part in [part for part in PARTS + PROBES if not mounts.search(code(part))]:
         called = re.findall(r'^app\.(\w+)\(\s*"([^"]+)"', code(part), re.MULTILINE)
         described = [
             (route["method"].lower(), route["path"])

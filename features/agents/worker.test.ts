@@ -5,10 +5,12 @@ import {
 	runInDurableObject,
 } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
+import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
 	answerForever,
 	answerText,
+	answerTruncated,
 	failWith,
 	requests,
 	SECRET_WORDS,
@@ -17,6 +19,7 @@ import {
 	textRequest,
 	unconfigured,
 } from "../../providers/workers-ai/test/provider";
+import { AiAgent } from "./worker";
 
 const SITE = "https://example.com";
 const TOKEN = env.API_TOKEN;
@@ -28,9 +31,11 @@ type Frame = Record<string, unknown>;
 type Message = { id: number; role: string; text: string; at: string };
 type Conversation = { state: Frame; messages: Message[] };
 
+let errors: MockInstance<typeof console.error>;
+
 beforeEach(() => {
 	// The library writes what it refuses to the console.
-	vi.spyOn(console, "error").mockImplementation(() => {});
+	errors = vi.spyOn(console, "error").mockImplementation(() => {});
 });
 
 afterEach(async () => {
@@ -71,6 +76,14 @@ function upgrade(
 ): Promise<Response> {
 	const init = { headers: { Upgrade: "websocket", ...headers } };
 	return request(`${path}${query}`, init);
+}
+
+/** The lines that the project itself has logged as errors. */
+function loggedErrors(): Frame[] {
+	const lines = errors.mock.calls.map(([line]) => line);
+	return lines
+		.filter((line) => typeof line === "string" && line.startsWith("{"))
+		.map((line) => JSON.parse(line));
 }
 
 /** A page of an agent, with all that it was sent so far. */
@@ -115,8 +128,29 @@ async function open(path = ADA) {
 		socket?.send(typeof frame === "string" ? frame : JSON.stringify(frame));
 	}
 
+	/** Goes away, and waits until the agent knows. */
+	async function close(): Promise<void> {
+		const closed = new Promise((resolve) => {
+			socket?.addEventListener("close", resolve);
+		});
+		socket?.close(1000);
+		await closed;
+	}
+
 	await gets({ type: "messages" });
-	return { frames, gets, call, send };
+	return { frames, gets, call, send, close };
+}
+
+/** Fills ada's conversation behind her back. */
+function fill(...messages: [role: string, text: string][]): Promise<void> {
+	return runInDurableObject(env.AiAgent.getByName("ada"), (_, { storage }) => {
+		for (const message of messages) {
+			storage.sql.exec(
+				"INSERT INTO messages (role, text, at) VALUES (?, ?, '')",
+				...message,
+			);
+		}
+	});
 }
 
 /** The request for a reply to what was said. */
@@ -172,6 +206,68 @@ describe("a conversation", () => {
 		expect(requests().at(-1)).toEqual(sent);
 	});
 
+	it("sends the model no more than fits it", async () => {
+		answerText("Yes.");
+		const much = "x".repeat(1_900_000);
+		await conversation();
+		await fill(
+			...Array.from({ length: 4 }, (): [string, string] => ["user", much]),
+			["assistant", "An answer to much."],
+			["user", "And now?"],
+			["assistant", "Now too."],
+		);
+		await (await say("Hi")).text();
+		const sent = JSON.stringify(requests().at(-1));
+		expect(sent).toContain("And now?");
+		expect(sent.length).toBeLessThan(4 * much.length);
+		expect(sent).not.toContain("An answer to much.");
+	});
+
+	it("keeps its newest 1,000 messages and shows 100 of them", async () => {
+		answerText("Hello!");
+		await conversation();
+		await fill(
+			...Array.from({ length: 1000 }, (_, n): [string, string] => [
+				"note",
+				String(n),
+			]),
+		);
+		await (await say("Hi")).text();
+		const { messages } = await conversation();
+		expect(messages).toHaveLength(100);
+		expect(messages[0]?.text).toBe("902");
+		const kept = await runInDurableObject(
+			env.AiAgent.getByName("ada"),
+			(_, { storage }) =>
+				storage.sql.exec("SELECT text FROM messages ORDER BY id").toArray(),
+		);
+		expect(kept).toHaveLength(1000);
+		expect(kept[0]).toEqual({ text: "2" });
+	});
+
+	it("takes a message of 8,000 characters", async () => {
+		answerText("Hello!");
+		expect((await say("x".repeat(8000))).status).toBe(200);
+	});
+
+	it("says so when the model's limit cuts a reply, and keeps it", async () => {
+		answerTruncated("Hel");
+		expect(await (await say("Hi")).text()).toBe(
+			'data: {"text":"Hel"}\n\ndata: {"truncated":true}\n\ndata: [DONE]\n\n',
+		);
+		const page = await open();
+		expect(await page.call("chat", "Hi")).toMatchObject({
+			success: true,
+			result: { truncated: true },
+		});
+		page.send("Hi");
+		expect(await page.gets({ type: "done" })).toEqual({
+			type: "done",
+			truncated: true,
+		});
+		expect((await conversation()).messages).toHaveLength(6);
+	});
+
 	it("is another one under another name", async () => {
 		answerText("Hello!");
 		await (await say("Hi")).text();
@@ -189,6 +285,7 @@ describe("a conversation", () => {
 		const page = await open();
 		expect(await page.call("chat", message ?? null)).toMatchObject({
 			success: false,
+			error: expect.stringMatching(/^invalid_arguments: \w/),
 		});
 		expect(requests()).toEqual([]);
 	});
@@ -201,12 +298,14 @@ describe("a reply that does not come", () => {
 			expect(response.status).toBe(503);
 			expect(await response.text()).toContain(SETTING);
 			const page = await open();
-			const error = expect.stringContaining(SETTING);
-			expect(await page.call("chat", "Hi")).toMatchObject({ error });
+			const message = expect.stringContaining(SETTING);
+			const { error } = await page.call("chat", "Hi");
+			expect(error).toMatch(/^model_not_configured: /);
+			expect(error).toEqual(message);
 			page.send("Hi");
 			await page.gets({
 				type: "error",
-				error: { code: "model_not_configured", message: error },
+				error: { code: "model_not_configured", message },
 			});
 			expect((await conversation()).messages).toEqual([]);
 		});
@@ -240,6 +339,35 @@ describe("a reply that does not come", () => {
 		},
 	);
 
+	it("is asked for again with less and less, and never in vain for ever", async () => {
+		answerText("Yes.");
+		for (const question of ["One?", "Two?", "Three?"]) {
+			await (await say(question)).text();
+		}
+		failWith(400);
+		expect((await say("Hi")).status).toBe(502);
+		const said = (...questions: string[]) =>
+			questions.flatMap((question): [string, string][] => [
+				["user", question],
+				["assistant", "Yes."],
+			]);
+		expect(requests()).toEqual([
+			requestAfter(...said("One?", "Two?", "Three?"), ["user", "Hi"]),
+			requestAfter(...said("Three?"), ["user", "Hi"]),
+			requestAfter(["user", "Hi"]),
+		]);
+		answerText("Yes.");
+		expect((await say("Hello")).status).toBe(200);
+	});
+
+	it("is asked for once when the provider fails", async () => {
+		answerText("Yes.");
+		await (await say("One?")).text();
+		failWith(500);
+		expect((await say("Hi")).status).toBe(502);
+		expect(requests()).toHaveLength(1);
+	});
+
 	it("ends the work of the model when the client goes away", async () => {
 		const isStopped = answerForever("Hel");
 		const response = await say("Hi");
@@ -251,8 +379,160 @@ describe("a reply that does not come", () => {
 	});
 });
 
+describe("turns", () => {
+	it("are taken one at a time, and five may wait", async () => {
+		answerForever("Hel");
+		const first = await say("Zero");
+		const page = await open();
+		for (const text of ["One", "Two", "Three", "Four", "Five", "Six"]) {
+			page.send(text);
+		}
+		const busy = { code: "agent_busy", message: expect.any(String) };
+		await page.gets({ type: "error", error: busy });
+		const refused = await say("Seven");
+		expect(refused.status).toBe(409);
+		expect(await refused.json()).toEqual({ error: busy });
+		expect(await page.call("chat", "Eight")).toMatchObject({
+			success: false,
+			error: expect.stringMatching(/^agent_busy: /),
+		});
+		expect(requests()).toHaveLength(1);
+
+		answerText("Yes.");
+		await first.body?.cancel();
+		await vi.waitFor(async () => {
+			expect((await conversation()).messages).toHaveLength(10);
+		});
+		const { messages } = await conversation();
+		expect(messages.map(({ text }) => text)).toEqual(
+			["One", "Two", "Three", "Four", "Five"].flatMap((one) => [one, "Yes."]),
+		);
+		// Each knows those before it.
+		expect(requests().at(-1)).toEqual(
+			requestAfter(
+				...messages
+					.slice(0, -1)
+					.map(({ role, text }): [string, string] => [role, text]),
+			),
+		);
+	});
+
+	it("of a page that has gone away give up their places", async () => {
+		answerForever("Hel");
+		const first = await say("Zero");
+		const page = await open();
+		for (const text of ["One", "Two", "Three", "Four", "Five", "Six"]) {
+			page.send(text);
+		}
+		await page.gets({ type: "error" });
+		await page.close();
+		const next = say("Hi");
+		// It has its place once another one has, too.
+		const other = await open();
+		other.send("And I?");
+		answerText("Yes.");
+		await first.body?.cancel();
+		expect(await (await next).text()).toContain("Yes.");
+		await other.gets({ type: "done" });
+		expect(requests()).toHaveLength(2);
+	});
+
+	it("of other agents do not wait for them", async () => {
+		answerForever("Hel");
+		const first = await say("Hi");
+		answerText("Yes.");
+		const other = await say("Hi", "/agents/ai-agent/bob");
+		expect(await other.text()).toContain("Yes.");
+		await first.body?.cancel();
+	});
+});
+
+describe("what a protocol's frame is", () => {
+	const frames = [
+		{ type: "rpc" },
+		{ type: "cf_agent_state" },
+		{ type: "cf_agent_stream_resume_request", id: "x" },
+	];
+
+	it.each(frames)("the model never sees: %j", async (frame) => {
+		answerText("Yes.");
+		const page = await open();
+		page.send(frame);
+		page.send("Hi");
+		await page.gets({ type: "done" });
+		expect(requests()).toEqual([requestAfter(["user", "Hi"])]);
+	});
+
+	it.each(['{"type":7}', '{"a":1}', '"type"', "null", "{"])(
+		"%s is not",
+		async (text) => {
+			answerText("Yes.");
+			const page = await open();
+			page.send(text);
+			await page.gets({ type: "done" });
+			expect(requests()).toEqual([requestAfter(["user", text])]);
+		},
+	);
+});
+
+describe("a conversation that is cleared", () => {
+	it("is empty on all pages, and keeps its title and its reminders", async () => {
+		answerText("Hello!");
+		const page = await open();
+		await page.call("setTitle", "Plans");
+		const when = { delaySeconds: 60 };
+		await page.call("addReminder", { text: "Tea", when });
+		await page.call("chat", "Hi");
+		const init = { method: "DELETE", headers: OPERATOR };
+		const response = await request(ADA, init);
+		expect(response.status).toBe(204);
+		await page.gets({ type: "cleared" });
+		expect(await conversation()).toMatchObject({
+			state: { title: "Plans", lastMessageAt: null },
+			messages: [],
+		});
+		const { result } = await page.call("listReminders");
+		expect(result).toHaveLength(1);
+		await page.call("chat", "Hello");
+		expect(requests().at(-1)).toEqual(requestAfter(["user", "Hello"]));
+	});
+
+	it("may be so by any page, and by nobody without a right", async () => {
+		answerText("Hello!");
+		const page = await open();
+		await page.call("chat", "Hi");
+		expect((await request(ADA, { method: "DELETE" })).status).toBe(401);
+		expect((await conversation()).messages).toHaveLength(2);
+		expect(await page.call("clear")).toMatchObject({ success: true });
+		expect((await conversation()).messages).toEqual([]);
+	});
+});
+
+describe("a note", () => {
+	class Noting extends AiAgent {
+		note(text: string): void {
+			this.addNote(text);
+		}
+	}
+
+	it("is shown, and no part of what the model gets", async () => {
+		answerText("Yes.");
+		const page = await open();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) =>
+			Noting.prototype.note.call(agent as Noting, "The case was closed."),
+		);
+		const note = { role: "note", text: "The case was closed." };
+		await page.gets({
+			type: "messages",
+			messages: [expect.objectContaining(note)],
+		});
+		await page.call("chat", "Hi");
+		expect(requests()).toEqual([requestAfter(["user", "Hi"])]);
+	});
+});
+
 describe("an agent that fails", () => {
-	it("tells its clients nothing of how", async () => {
+	it("tells its clients nothing of how, and the logs which one it is", async () => {
 		await conversation();
 		await runInDurableObject(env.AiAgent.getByName("ada"), (_, { storage }) =>
 			storage.sql.exec("DROP TABLE messages"),
@@ -277,6 +557,35 @@ describe("an agent that fails", () => {
 		webSocket?.accept();
 		expect((await closed).code).toBe(1011);
 		expect(frames.join()).not.toMatch(/SQL|messages|stack/);
+		const line = {
+			level: "error",
+			message: "Agent failed",
+			agent: "ada",
+			class: "AiAgent",
+			error: { message: expect.stringContaining("messages") },
+		};
+		const failures = loggedErrors().filter(({ agent }) => agent === "ada");
+		expect(failures).toMatchObject([line, line]);
+	});
+
+	it("tells who calls it nothing of how", async () => {
+		const page = await open();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (_, { storage }) =>
+			storage.sql.exec("DROP TABLE messages"),
+		);
+		const error = "internal_error: Something went wrong.";
+		expect(await page.call("clear")).toMatchObject({ error });
+		expect(await page.call("chat", "Hi")).toMatchObject({ error });
+		page.send("Hi");
+		await page.gets({
+			type: "error",
+			error: { code: "internal_error", message: "Something went wrong." },
+		});
+		expect(loggedErrors()).toMatchObject([
+			{ message: "Agent failed", agent: "ada" },
+			{ message: "Agent failed", agent: "ada" },
+			{ message: "Agent failed", agent: "ada" },
+		]);
 	});
 });
 
@@ -315,7 +624,25 @@ describe("pages of one agent", () => {
 		]);
 	});
 
-	it("share a title that any of them may change", async () => {
+	it("share a title that any of them may set", async () => {
+		const [ada, bob] = [await open(), await open()];
+		const title = "x".repeat(100);
+		expect(await ada.call("setTitle", ` ${title} `)).toMatchObject({
+			success: true,
+		});
+		const { state } = await conversation();
+		expect(state).toMatchObject({ title });
+		await bob.gets({ type: "cf_agent_state", state });
+		for (const other of [`${title}x`, 7, null]) {
+			expect(await ada.call("setTitle", other)).toMatchObject({
+				success: false,
+				error: expect.stringMatching(/^invalid_arguments: \w/),
+			});
+		}
+		expect((await conversation()).state).toEqual(state);
+	});
+
+	it("may change it in the state as well", async () => {
 		const [ada, bob] = [await open(), await open()];
 		const { state } = await conversation();
 		ada.send({ type: "cf_agent_state", state: { ...state, title: "Plans" } });
@@ -343,13 +670,24 @@ describe("pages of one agent", () => {
 		expect((await conversation()).state).toEqual(state);
 	});
 
-	it.each(["setState", "useTicket", "deliverReminder", "destroy", "nothing"])(
-		"cannot call %s",
-		async (method) => {
-			const page = await open();
-			expect(await page.call(method, {})).toMatchObject({ success: false });
-		},
-	);
+	const uncallable: [string, ...unknown[]][] = [
+		["setState", { title: "Mine" }],
+		["useTicket", "id", Date.now() + 1000],
+		["deliverReminder", { text: "Tea" }, { id: "id", time: 1 }],
+		["addNote", "Tea"],
+		["reply", "Hi"],
+		["tools"],
+		["destroy"],
+	];
+
+	it.each(uncallable)("cannot call %s", async (method, ...args) => {
+		const page = await open();
+		expect(await page.call(method, ...args)).toMatchObject({
+			success: false,
+			error: `Method ${method} is not callable`,
+		});
+		expect((await conversation()).messages).toEqual([]);
+	});
 });
 
 describe("reminders", () => {
@@ -470,8 +808,27 @@ describe("reminders", () => {
 		}
 		const when = { delaySeconds: 60 };
 		expect(await page.call("addReminder", { text: "Tea", when })).toMatchObject(
-			{ success: false },
+			{
+				success: false,
+				error: expect.stringMatching(/^too_many_reminders: /),
+			},
 		);
+	});
+
+	const YEAR = 365 * 24 * 60 * 60;
+	const IN_A_YEAR = new Date(NOW + YEAR * 1000).toISOString();
+	const LATER = new Date(NOW + (YEAR + 1) * 1000).toISOString();
+	const longReminders = [
+		{ text: "x".repeat(500), when: { delaySeconds: YEAR } },
+		{ text: "Tea", when: { date: IN_A_YEAR } },
+		{ text: "Tea", when: { everySeconds: 30 * 24 * 60 * 60 } },
+	];
+
+	it.each(longReminders)("may be %j", async (reminder) => {
+		const page = await open();
+		expect(await page.call("addReminder", reminder)).toMatchObject({
+			success: true,
+		});
 	});
 
 	const badReminders = [
@@ -481,7 +838,11 @@ describe("reminders", () => {
 		{ text: "Tea", when: {} },
 		{ text: "Tea", when: { delaySeconds: 0 } },
 		{ text: "Tea", when: { delaySeconds: 1, everySeconds: 60 } },
+		{ text: "x".repeat(501), when: { delaySeconds: 1 } },
+		{ text: "Tea", when: { delaySeconds: YEAR + 1 } },
 		{ text: "Tea", when: { everySeconds: 59 } },
+		{ text: "Tea", when: { everySeconds: 30 * 24 * 60 * 60 + 1 } },
+		{ text: "Tea", when: { date: LATER } },
 		{ text: "Tea", when: { date: "tomorrow" } },
 		{ text: "Tea", when: { date: "2036-11-22T10:00:30Z" } },
 		{ text: "Tea", when: { cron: "* * * * * *" } },
@@ -493,7 +854,7 @@ describe("reminders", () => {
 		const page = await open();
 		expect(await page.call("addReminder", reminder)).toMatchObject({
 			success: false,
-			error: expect.any(String),
+			error: expect.stringMatching(/^invalid_arguments: \w/),
 		});
 		expect(await page.call("listReminders")).toMatchObject({ result: [] });
 	});
@@ -535,7 +896,7 @@ async function forgeTicket(token: string): Promise<string> {
 		["sign"],
 	);
 	const [expires, id] = [Date.now() + 1000, crypto.randomUUID().slice(0, 22)];
-	const signed = bytes(`ada ${expires} ${id}`);
+	const signed = bytes(`ai-agent/ada ${expires} ${id}`);
 	const signature = await crypto.subtle.sign("HMAC", key, signed);
 	const text = new Uint8Array(signature).toBase64({
 		alphabet: "base64url",
@@ -596,9 +957,15 @@ describe("tickets", () => {
 	});
 
 	it("expire after 60 seconds", async () => {
-		const query = `?ticket=${await newTicket()}`;
-		vi.useFakeTimers({ now: Date.now() + 61_000, toFake: ["Date"] });
-		expect((await upgrade(query)).status).toBe(401);
+		const start = Date.now();
+		vi.useFakeTimers({ now: start, toFake: ["Date"] });
+		const [ticket, other] = [await newTicket(), await newTicket()];
+		vi.setSystemTime(start + 60_000);
+		const good = await upgrade(`?ticket=${ticket}`);
+		expect(good.status).toBe(101);
+		good.webSocket?.accept();
+		vi.setSystemTime(start + 60_001);
+		expect((await upgrade(`?ticket=${other}`)).status).toBe(401);
 	});
 
 	it("are of no use when they expire on their way to the agent", async () => {

@@ -4,7 +4,13 @@ import type {
 	StreamingResponse,
 	WSMessage,
 } from "agents";
-import { Agent, callable, getAgentByName, routeAgentRequest } from "agents";
+import {
+	Agent,
+	callable,
+	getAgentByName,
+	getCurrentAgent,
+	routeAgentRequest,
+} from "agents";
 import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
 import * as z from "zod";
@@ -13,30 +19,42 @@ import type { AppEnv } from "../../base/http/worker";
 import {
 	ApiError,
 	app,
-	isTrustedOrigin,
-	logError,
+	isUpgrade,
+	requireTrustedOrigin,
 } from "../../base/http/worker";
-import { readJson } from "../../base/json/worker";
-import type { ModelMessage } from "../../base/model/worker";
+import { parseInput, readJson } from "../../base/json/worker";
+import { logError } from "../../base/log/worker";
+import type {
+	ModelEnd,
+	ModelMessage,
+	ModelTool,
+} from "../../base/model/worker";
+import { ModelRefusedError } from "../../base/model/worker";
 import { operatorOnly } from "../../base/operator/worker";
-import { modelText } from "../../providers/workers-ai/worker";
+import {
+	MODEL_WINDOW_CHARACTERS,
+	modelText,
+} from "../../providers/workers-ai/worker";
 import { workflowsRequest } from "../workflows/worker";
 
-const AGENTS_INSTRUCTIONS = "You are a helpful assistant. Answer briefly.";
-const AGENTS_TICKET_SECONDS = 60;
-/** How many messages an agent keeps, shows, and sends to the model. */
-const AGENTS_MESSAGES = { kept: 1000, shown: 100, sent: 20 };
-const AGENTS_MAX_REMINDERS = 100;
-const AGENTS_YEAR_SECONDS = 365 * 24 * 60 * 60;
+/** How many messages an agent keeps, shows, and sends to the model at most. */
+const AGENT_MESSAGES = { kept: 1000, shown: 100, sent: 20 };
+/** How many messages may wait for the reply to an earlier one. */
+const AGENT_WAITING = 5;
+const AGENT_REMINDERS = 100;
+const AGENT_TICKET_SECONDS = 60;
+const YEAR_SECONDS = 365 * 24 * 60 * 60;
 
-const agentsText = z.string().trim().min(1).max(8000);
+const agentText = z.string().trim().min(1).max(8000);
 
-const agentsRequest = z.strictObject({ message: agentsText });
+const agentRequest = z.strictObject({ message: agentText });
 
-const agentsReminderRequest = z.strictObject({
+const agentTitle = z.string().trim().max(100);
+
+const reminderRequest = z.strictObject({
 	text: z.string().trim().min(1).max(500),
 	when: z.union([
-		z.strictObject({ delaySeconds: z.int().min(1).max(AGENTS_YEAR_SECONDS) }),
+		z.strictObject({ delaySeconds: z.int().min(1).max(YEAR_SECONDS) }),
 		z.strictObject({ date: z.iso.datetime({ offset: true }) }),
 		z.strictObject({ cron: z.string().regex(/^\S+( \S+){4}$/) }),
 		z.strictObject({
@@ -49,72 +67,92 @@ const agentsReminderRequest = z.strictObject({
 });
 
 /** What every client of an agent has at any time. */
-type AgentsState = {
+type AgentState = {
 	/** The only part that clients may change. */
 	title: string;
 	lastMessageAt: string | null;
 	//% if "workflows" in features
-	/** The instance that was started last. */
+	/** The Workflow instance that was started last. */
 	workflowId: string | null;
 	//% endif
+	// Your state
 };
 
 /** A message as clients see it; its time in ISO 8601. */
-type AgentsMessage = {
+type AgentMessage = {
 	id: number;
-	role: "user" | "assistant" | "reminder";
+	role: "user" | "assistant" | "reminder" | "note";
 	text: string;
 	at: string;
 };
 
 /** What the schedule of a reminder carries. */
-type AgentsPayload = { text: string };
+type ReminderPayload = { text: string };
 
 /** A reminder to come; its time in ISO 8601. */
-type AgentsReminder = {
+type AgentReminder = {
 	id: string;
 	type: Schedule["type"];
 	text: string;
 	next: string;
 };
 
-/**
- * Checks what a client passed to a call.
- *
- * @throws ApiError 400 when it is not what the schema asks for.
- */
-function agentsCheck<T>(schema: z.ZodType<T>, input: unknown): T {
-	const result = schema.safeParse(input);
-	if (!result.success) {
-		const message = z.prettifyError(result.error);
-		throw new ApiError(400, "invalid_arguments", message);
-	}
-	return result.data;
-}
+/** Who a turn is for. */
+type AgentAsker = {
+	/** Breaks the turn off. */
+	signal?: AbortSignal;
+	/** Whether anybody still waits for a turn that has not begun. */
+	isWanted?: () => boolean;
+};
 
-/** What a client may know of an error; the logs get what it may not. */
-function agentsPublicError(error: unknown): ApiError {
+/**
+ * Returns what a client may know of an error. The logs get what it may not.
+ *
+ * @param agent The agent that failed.
+ */
+function agentError(agent: AiAgent, error: unknown): ApiError {
 	if (error instanceof ApiError) {
 		return error;
 	}
-	logError("Agent failed", error);
+	logError("Agent failed", error, {
+		agent: agent.name,
+		class: agent.constructor.name,
+	});
 	return new ApiError(500, "internal_error", "Something went wrong.");
 }
 
 /**
- * Method decorator: lets only errors that clients may see through, since the
- * library sends them the message of any.
+ * Writes an error as `code: message`: a call can carry nothing else.
  */
-function agentsGuarded<Args extends unknown[], Result>(
-	method: (this: AiAgent, ...args: Args) => Promise<Result>,
+function agentErrorText({ code, message, issues }: ApiError): string {
+	const listed = issues?.map(({ path, message }) =>
+		`${path} ${message}`.trim(),
+	);
+	return `${code}: ${listed?.join("; ") ?? message}`;
+}
+
+/**
+ * Method decorator: hides from clients what they may not know of an error, since
+ * the library sends them the message of any.
+ */
+function agentsGuarded<This extends AiAgent, Args extends unknown[], Result>(
+	method: (this: This, ...args: Args) => Promise<Result>,
 ) {
-	return async function (this: AiAgent, ...args: Args): Promise<Result> {
+	return async function (this: This, ...args: Args): Promise<Result> {
 		try {
 			return await method.apply(this, args);
 		} catch (error) {
-			throw agentsPublicError(error);
+			throw new Error(agentErrorText(agentError(this, error)));
 		}
 	};
+}
+
+/** Checks what a client passed to a call, like `parseInput`. */
+function agentArguments<Schema extends z.ZodType>(
+	schema: Schema,
+	input: unknown,
+): z.infer<Schema> {
+	return parseInput(schema, input, "invalid_arguments");
 }
 
 /**
@@ -123,7 +161,7 @@ function agentsGuarded<Args extends unknown[], Result>(
  * @throws ApiError 401 without an `API_TOKEN`, which would make a key that
  * anybody can derive.
  */
-async function agentsTicketKey(env: Env): Promise<CryptoKey> {
+async function agentTicketKey(env: Env): Promise<CryptoKey> {
 	if (!env.API_TOKEN) {
 		throw unauthorized();
 	}
@@ -143,194 +181,309 @@ async function agentsTicketKey(env: Env): Promise<CryptoKey> {
 	);
 }
 
-/** What the signature of a ticket covers. */
-function agentsTicketText(name: string, expires: string, id: string) {
-	return new TextEncoder().encode(`${name} ${expires} ${id}`);
-}
-
 /**
  * Makes a ticket for one WebSocket to an agent.
  *
+ * @param agent The agent, as `<segment>/<name>`.
  * @returns `<when it expires, in milliseconds>.<its id>.<signature>`.
  */
-async function agentsMakeTicket(env: Env, name: string): Promise<string> {
+async function makeAgentTicket(env: Env, agent: string): Promise<string> {
 	const alphabet = { alphabet: "base64url", omitPadding: true } as const;
 	const id = crypto.getRandomValues(new Uint8Array(16)).toBase64(alphabet);
-	const expires = String(Date.now() + AGENTS_TICKET_SECONDS * 1000);
+	const expires = Date.now() + AGENT_TICKET_SECONDS * 1000;
 	const signature = await crypto.subtle.sign(
 		"HMAC",
-		await agentsTicketKey(env),
-		agentsTicketText(name, expires, id),
+		await agentTicketKey(env),
+		new TextEncoder().encode(`${agent} ${expires} ${id}`),
 	);
 	return `${expires}.${id}.${new Uint8Array(signature).toBase64(alphabet)}`;
 }
 
 /**
- * Uses a ticket up.
+ * Reads a ticket.
  *
- * @returns Whether it was good: made here for this agent, not expired and not
- * used before.
+ * @param agent The agent that it must be for, as `<segment>/<name>`.
+ * @returns Its id and when it expires; `null` unless it was made here, for this
+ * agent, and has not expired.
  */
-async function agentsUseTicket(
-	env: Env,
-	name: string,
-	ticket: string,
-): Promise<boolean> {
+async function readAgentTicket(env: Env, agent: string, ticket: string) {
 	const [, expires, id, signature] =
 		/^(\d{13})\.([\w-]{22})\.([\w-]{43})$/.exec(ticket) ?? [];
 	if (!expires || !id || !signature || Number(expires) < Date.now()) {
-		return false;
+		return null;
 	}
 	const isGenuine = await crypto.subtle.verify(
 		"HMAC",
-		await agentsTicketKey(env),
+		await agentTicketKey(env),
 		Uint8Array.fromBase64(signature, { alphabet: "base64url" }),
-		agentsTicketText(name, expires, id),
+		new TextEncoder().encode(`${agent} ${expires} ${id}`),
 	);
-	if (!isGenuine) {
-		return false;
-	}
-	const agent = await getAgentByName(env.AiAgent, name);
-	return agent.useTicket(id, Number(expires));
+	return isGenuine ? { id, expires: Number(expires) } : null;
 }
 
 /**
  * Reads the name of the agent that a request is for.
  *
- * @throws ApiError 400 when it is none.
+ * @throws ApiError 400 when it is not valid.
  */
-function agentsName(c: Context<AppEnv>): string {
+function agentName<E extends AppEnv>(c: Context<E>): string {
 	const name = c.req.param("name") ?? "";
 	if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) {
 		throw new ApiError(
 			400,
 			"invalid_name",
-			"An agent's name has 1 to 64 letters, digits, `_` or `-`.",
+			"Name an agent with 1 to 64 letters, digits, `_` or `-`.",
 		);
 	}
 	return name;
 }
 
-function agentsIsUpgrade(c: Context<AppEnv>): boolean {
-	return c.req.header("Upgrade")?.toLowerCase() === "websocket";
-}
-
 /**
- * Middleware: lets the operator pass, and upgrades with a ticket, since a
- * browser cannot set headers on a WebSocket.
- */
-const agentsAdmit = createMiddleware<AppEnv>(async (c, next) => {
-	const ticket = c.req.query("ticket");
-	if (agentsIsUpgrade(c) && !isTrustedOrigin(c)) {
-		throw new ApiError(
-			403,
-			"foreign_origin",
-			"Connect from this site or an allowed origin.",
-		);
-	}
-	if (!agentsIsUpgrade(c) || ticket === undefined) {
-		return operatorOnly(c, next);
-	}
-	if (!(await agentsUseTicket(c.env, agentsName(c), ticket))) {
-		throw unauthorized();
-	}
-	return next();
-});
-
-/**
- * Passes a request on to an agent.
+ * Mounts the routes of a class of agents at `/agents/<segment>/:name`: its
+ * conversations, WebSockets and tickets.
  *
- * @param init All that the agent gets: the library acts on headers, queries and
- * paths that a client could write, and would keep a ticket with the connection.
+ * @param segment The class's name in kebab case, such as `support-agent`.
+ * @param namespace Picks the class's binding.
  */
-async function agentsRoute(
-	c: Context<AppEnv>,
-	name: string,
-	init: RequestInit,
-): Promise<Response> {
-	const url = new URL(`/agents/ai-agent/${name}`, c.req.url);
-	// The library routes to all Durable Objects that it is given.
-	const { AiAgent } = c.env;
-	const response = await routeAgentRequest(new Request(url, init), { AiAgent });
-	if (response?.status === 500) {
-		// The library would tell the client where the agent failed, and how.
-		throw new Error("The agent failed; a line of its own says why");
+export function agentRoutes(
+	segment: string,
+	namespace: (env: Env) => DurableObjectNamespace<AiAgent>,
+): void {
+	const path = `/agents/${segment}/:name`;
+
+	/**
+	 * Passes a request on to its agent.
+	 *
+	 * @param init All that the agent gets: the library acts on headers, queries
+	 * and paths that a client could write, and would keep a ticket with the
+	 * connection.
+	 */
+	async function pass(c: Context<AppEnv>, init: RequestInit) {
+		const url = new URL(`/agents/${segment}/${agentName(c)}`, c.req.url);
+		// The library routes to all Durable Objects that it is given.
+		const only = { [segment]: namespace(c.env) };
+		const response = await routeAgentRequest(new Request(url, init), only);
+		if (response?.status === 500) {
+			// The library would tell the client where the agent failed, and how.
+			throw new Error("The agent failed; a line of its own says why");
+		}
+		return response ?? c.notFound();
 	}
-	return response ?? c.notFound();
+
+	/**
+	 * Middleware: lets the operator pass, and upgrades with a ticket, since a
+	 * browser cannot set headers on a WebSocket.
+	 */
+	const admit = createMiddleware<AppEnv>(async (c, next) => {
+		if (isUpgrade(c)) {
+			requireTrustedOrigin(c);
+		}
+		const text = c.req.query("ticket");
+		if (!isUpgrade(c) || text === undefined) {
+			return operatorOnly(c, next);
+		}
+		const name = agentName(c);
+		const ticket = await readAgentTicket(c.env, `${segment}/${name}`, text);
+		if (ticket === null) {
+			throw unauthorized();
+		}
+		const agent = await getAgentByName(namespace(c.env), name);
+		if (!(await agent.useTicket(ticket.id, ticket.expires))) {
+			throw unauthorized();
+		}
+		return next();
+	});
+
+	app.get(path, admit, (c) => {
+		const headers = isUpgrade(c) ? { Upgrade: "websocket" } : {};
+		return pass(c, { headers });
+	});
+
+	app.post(path, operatorOnly, async (c) => {
+		const body = JSON.stringify(await readJson(c, agentRequest));
+		return pass(c, { method: "POST", body, signal: c.req.raw.signal });
+	});
+
+	app.delete(path, operatorOnly, async (c) => {
+		const agent = await getAgentByName(namespace(c.env), agentName(c));
+		await agent.clear();
+		return c.body(null, 204);
+	});
+
+	app.post(`${path}/ticket`, operatorOnly, async (c) => {
+		const agent = `${segment}/${agentName(c)}`;
+		return c.json({ ticket: await makeAgentTicket(c.env, agent) }, 201);
+	});
 }
 
-app.get("/agents/ai-agent/:name", agentsAdmit, (c) => {
-	const headers = agentsIsUpgrade(c) ? { Upgrade: "websocket" } : {};
-	return agentsRoute(c, agentsName(c), { headers });
-});
+agentRoutes("ai-agent", (env) => env.AiAgent);
 
-app.post("/agents/ai-agent/:name", operatorOnly, async (c) => {
-	const request = await readJson(c, agentsRequest);
-	return agentsRoute(c, agentsName(c), {
-		method: "POST",
-		body: JSON.stringify(request),
+/** Lets one turn of an agent run at a time; the others wait, in their order. */
+class AgentTurns {
+	#isRunning = false;
+	#waiting: { isWanted: () => boolean; begin: () => void; drop: () => void }[] =
+		[];
+
+	/**
+	 * Waits for a turn, which `end` then ends.
+	 *
+	 * @param isWanted Whether anybody still waits for it.
+	 * @throws ApiError 409 when too many wait already.
+	 */
+	async begin(isWanted: () => boolean): Promise<void> {
+		if (!this.#isRunning) {
+			this.#isRunning = true;
+			return;
+		}
+		this.#dropUnwanted();
+		const busy = new ApiError(
+			409,
+			"agent_busy",
+			`Wait for a reply: ${AGENT_WAITING} messages wait for theirs.`,
+		);
+		if (this.#waiting.length >= AGENT_WAITING) {
+			throw busy;
+		}
+		await new Promise<void>((begin, reject) => {
+			this.#waiting.push({ isWanted, begin, drop: () => reject(busy) });
+		});
+	}
+
+	/** Ends a turn; the next one begins. */
+	end(): void {
+		this.#dropUnwanted();
+		const next = this.#waiting.shift();
+		this.#isRunning = next !== undefined;
+		next?.begin();
+	}
+
+	/** Takes their places from those who have gone away. */
+	#dropUnwanted(): void {
+		const unwanted = this.#waiting.filter(({ isWanted }) => !isWanted());
+		this.#waiting = this.#waiting.filter((turn) => !unwanted.includes(turn));
+		for (const { drop } of unwanted) {
+			drop();
+		}
+	}
+}
+
+/** The part of a conversation that begins with a question, as models need it. */
+function fromQuestion(messages: ModelMessage[]): ModelMessage[] {
+	const start = messages.findIndex(({ role }) => role === "user");
+	return start === -1 ? [] : messages.slice(start);
+}
+
+/** The same tools, which tell when one of them is about to run. */
+function watchTools(
+	tools: Record<string, ModelTool>,
+	tell: () => void,
+): Record<string, ModelTool> {
+	const watched = Object.entries(tools).map(([name, tool]) => {
+		const run: ModelTool["run"] = (input, signal) => {
+			tell();
+			return tool.run(input, signal);
+		};
+		return [name, { ...tool, run }];
 	});
-});
+	return Object.fromEntries(watched);
+}
 
-app.post("/agents/ai-agent/:name/ticket", operatorOnly, async (c) => {
-	const ticket = await agentsMakeTicket(c.env, agentsName(c));
-	return c.json({ ticket }, 201);
-});
+/** The same pieces, each told of before it is passed on. */
+async function* watchPieces(
+	pieces: AsyncGenerator<string, ModelEnd>,
+	tell: (piece: string) => void,
+): AsyncGenerator<string, ModelEnd> {
+	try {
+		let next = await pieces.next();
+		for (; !next.done; next = await pieces.next()) {
+			tell(next.value);
+			yield next.value;
+		}
+		return next.value;
+	} finally {
+		// Where this is left early, so are they.
+		await pieces.return({ truncated: false });
+	}
+}
 
-function agentsShowReminder(schedule: Schedule<AgentsPayload>): AgentsReminder {
+/**
+ * Turns a reply into server-sent events. One that breaks off breaks the
+ * response off, so that it does not look whole.
+ *
+ * @param agent The agent that replies.
+ * @param first The first piece.
+ * @param pieces The pieces after it.
+ * @param abort Stops them when the client goes away.
+ */
+function agentEvents(
+	agent: AiAgent,
+	first: IteratorResult<string, ModelEnd>,
+	pieces: AsyncGenerator<string, ModelEnd>,
+	abort: AbortController,
+): ReadableStream<Uint8Array> {
+	const encoder = new TextEncoder();
+	return new ReadableStream({
+		// Not in `pull`: a client that reads slowly would hold up the others.
+		async start(controller) {
+			const send = (data: string) => {
+				if (!abort.signal.aborted) {
+					controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+				}
+			};
+			try {
+				let next = first;
+				for (; !next.done; next = await pieces.next()) {
+					send(JSON.stringify({ text: next.value }));
+				}
+				if (next.value.truncated) {
+					send(JSON.stringify({ truncated: true }));
+				}
+				send("[DONE]");
+				if (!abort.signal.aborted) {
+					controller.close();
+				}
+			} catch (error) {
+				controller.error(agentError(agent, error));
+			}
+		},
+		cancel: () => abort.abort(),
+	});
+}
+
+function showReminder(schedule: Schedule<ReminderPayload>): AgentReminder {
 	const { id, type, payload, time } = schedule;
 	const next = new Date(time * 1000).toISOString();
 	return { id, type, text: payload.text, next };
 }
 
-/**
- * Turns the pieces of a reply into server-sent events. A reply that breaks off
- * breaks the response off, so that it does not look whole.
- *
- * @param pieces The pieces after the first.
- * @param abort Stops them when the client goes away.
- */
-function agentsEvents(
-	first: IteratorResult<string>,
-	pieces: AsyncGenerator<string>,
-	abort: AbortController,
-): ReadableStream<Uint8Array> {
-	const encoder = new TextEncoder();
-	let next: IteratorResult<string> | undefined = first;
-	return new ReadableStream({
-		async pull(controller) {
-			try {
-				const { done, value } = next ?? (await pieces.next());
-				next = undefined;
-				if (abort.signal.aborted) {
-					return;
-				}
-				const data = done ? "[DONE]" : JSON.stringify({ text: value });
-				controller.enqueue(encoder.encode(`data: ${data}\n\n`));
-				if (done) {
-					controller.close();
-				}
-			} catch (error) {
-				controller.error(agentsPublicError(error));
-			}
-		},
-		cancel() {
-			abort.abort();
-			// Where nobody waits for a piece, this ends the generator.
-			pieces.return(undefined).catch(() => {});
-		},
-	});
+/** Tells whether a message belongs to a protocol: JSON with a `type`. */
+function isFrame(message: WSMessage): boolean {
+	try {
+		const { type } = Object(JSON.parse(String(message)));
+		return typeof type === "string";
+	} catch {
+		return false;
+	}
 }
 
-/** One conversation: with a model, remembered, and the same on all its pages. */
-export class AiAgent extends Agent<Env, AgentsState> {
-	override initialState: AgentsState = {
+/**
+ * One conversation: with a model, remembered, and the same on all its pages.
+ *
+ * Extend it for agents that act otherwise: override `instructions` and `tools`,
+ * add callable methods.
+ */
+export class AiAgent extends Agent<Env, AgentState> {
+	override initialState: AgentState = {
 		title: "",
 		lastMessageAt: null,
 		//% if "workflows" in features
 		workflowId: null,
 		//% endif
 	};
+
+	#turns = new AgentTurns();
+	/** How often the conversation was cleared. */
+	#cleared = 0;
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
@@ -346,6 +499,16 @@ export class AiAgent extends Agent<Env, AgentsState> {
 			id TEXT PRIMARY KEY,
 			expires INTEGER NOT NULL
 		)`;
+	}
+
+	/** Tells the model who it is and how to answer. */
+	protected instructions(): string {
+		return "You are a helpful assistant. Answer briefly.";
+	}
+
+	/** The tools that the model may call, by name; made with `modelTool`. */
+	protected tools(): Record<string, ModelTool> {
+		return {};
 	}
 
 	/**
@@ -365,9 +528,9 @@ export class AiAgent extends Agent<Env, AgentsState> {
 		return added.length === 1;
 	}
 
-	/** Refuses what a client may not change. */
+	/** Refuses a client's change of anything but the title. */
 	override validateStateChange(
-		next: AgentsState,
+		next: AgentState,
 		source: Connection | "server",
 	): void {
 		if (source === "server") {
@@ -378,7 +541,7 @@ export class AiAgent extends Agent<Env, AgentsState> {
 		});
 		const allowed = z.strictObject({
 			...Object.fromEntries(fixed),
-			title: z.string().max(100),
+			title: agentTitle,
 		});
 		allowed.parse(next);
 	}
@@ -391,11 +554,14 @@ export class AiAgent extends Agent<Env, AgentsState> {
 		if (request.method === "GET") {
 			return Response.json({ state: this.state, messages: this.#latest() });
 		}
-		const { message } = agentsRequest.parse(await request.json());
+		const { message } = agentRequest.parse(await request.json());
 		const abort = new AbortController();
-		const pieces = this.#reply(message, abort.signal);
+		const pieces = this.reply(message, {
+			signal: abort.signal,
+			isWanted: () => !request.signal.aborted,
+		});
 		try {
-			const events = agentsEvents(await pieces.next(), pieces, abort);
+			const events = agentEvents(this, await pieces.next(), pieces, abort);
 			const headers = { "Content-Type": "text/event-stream" };
 			return new Response(events, { headers });
 		} catch (error) {
@@ -415,7 +581,7 @@ export class AiAgent extends Agent<Env, AgentsState> {
 			connection.send(JSON.stringify({ type: "messages", messages }));
 		} catch (error) {
 			// The library would send the client where it failed, and how.
-			logError("Agent failed", error);
+			agentError(this, error);
 			connection.close(1011, "The agent failed");
 		}
 	}
@@ -428,42 +594,78 @@ export class AiAgent extends Agent<Env, AgentsState> {
 		connection: Connection,
 		message: WSMessage,
 	): Promise<void> {
+		// One that the library does not know, since the client is newer.
+		if (isFrame(message)) {
+			return;
+		}
+		const isWanted = () => connection.readyState === WebSocket.OPEN;
 		const send = (answer: object) => {
-			if (connection.readyState === WebSocket.OPEN) {
+			if (isWanted()) {
 				connection.send(JSON.stringify(answer));
 			}
 		};
 		try {
-			const text = agentsCheck(agentsText, message);
-			for await (const piece of this.#reply(text)) {
-				send({ type: "piece", text: piece });
+			const pieces = this.reply(agentArguments(agentText, message), {
+				isWanted,
+			});
+			let next = await pieces.next();
+			for (; !next.done; next = await pieces.next()) {
+				send({ type: "piece", text: next.value });
 			}
-			send({ type: "done" });
+			send({ type: "done", ...(next.value.truncated && { truncated: true }) });
 		} catch (error) {
-			const { code, message } = agentsPublicError(error);
-			send({ type: "error", error: { code, message } });
+			const { code, message, issues } = agentError(this, error);
+			send({ type: "error", error: { code, message, issues } });
 		}
 	}
 
 	/** Logs what failed outside of a call; who asked for it gets a failure. */
 	override onError(connectionOrError: unknown, error?: unknown): void {
 		const cause = error ?? connectionOrError;
-		logError("Agent failed", cause);
+		agentError(this, cause);
 		throw cause;
 	}
 
-	/** Replies to a message, piece by piece. */
+	/**
+	 * Replies to a message, piece by piece.
+	 *
+	 * @returns `{truncated: true}` where the model's limit cut the reply.
+	 */
 	@callable({ streaming: true })
 	async chat(stream: StreamingResponse, message: string): Promise<void> {
+		const { connection } = getCurrentAgent();
 		try {
-			const text = agentsCheck(agentsText, message);
-			for await (const piece of this.#reply(text)) {
-				stream.send(piece);
+			const pieces = this.reply(agentArguments(agentText, message), {
+				isWanted: () => connection?.readyState === WebSocket.OPEN,
+			});
+			let next = await pieces.next();
+			for (; !next.done; next = await pieces.next()) {
+				stream.send(next.value);
 			}
-			stream.end();
+			stream.end(next.value.truncated ? { truncated: true } : undefined);
 		} catch (error) {
-			stream.error(agentsPublicError(error).message);
+			stream.error(agentErrorText(agentError(this, error)));
 		}
+	}
+
+	/** Names the conversation, for all its pages. */
+	@callable()
+	@agentsGuarded
+	async setTitle(title: string): Promise<void> {
+		this.setState({ ...this.state, title: agentArguments(agentTitle, title) });
+	}
+
+	/**
+	 * Forgets all messages, on all pages too, and that of a turn which still runs.
+	 * The title and the reminders to come stay.
+	 */
+	@callable()
+	@agentsGuarded
+	async clear(): Promise<void> {
+		this.#cleared += 1;
+		this.sql`DELETE FROM messages`;
+		this.setState({ ...this.state, lastMessageAt: null });
+		this.broadcast(JSON.stringify({ type: "cleared" }));
 	}
 
 	/**
@@ -473,102 +675,169 @@ export class AiAgent extends Agent<Env, AgentsState> {
 	@callable()
 	@agentsGuarded
 	async addReminder(
-		request: z.input<typeof agentsReminderRequest>,
-	): Promise<AgentsReminder> {
-		const { text, when } = agentsCheck(agentsReminderRequest, request);
-		if ((await this.#reminders()).length >= AGENTS_MAX_REMINDERS) {
+		request: z.input<typeof reminderRequest>,
+	): Promise<AgentReminder> {
+		const { text, when } = agentArguments(reminderRequest, request);
+		if ((await this.#reminders()).length >= AGENT_REMINDERS) {
 			throw new ApiError(
 				409,
 				"too_many_reminders",
-				`An agent has at most ${AGENTS_MAX_REMINDERS} reminders.`,
+				`Cancel a reminder first: an agent has at most ${AGENT_REMINDERS}.`,
 			);
 		}
-		return agentsShowReminder(await this.#schedule(text, when));
+		return showReminder(await this.#schedule(text, when));
 	}
 
 	/** Lists the reminders to come. */
 	@callable()
 	@agentsGuarded
-	async listReminders(): Promise<AgentsReminder[]> {
-		return (await this.#reminders()).map(agentsShowReminder);
+	async listReminders(): Promise<AgentReminder[]> {
+		return (await this.#reminders()).map(showReminder);
 	}
 
 	/** Cancels a reminder; returns whether there was one with that id. */
 	@callable()
 	@agentsGuarded
 	async cancelReminder(id: string): Promise<boolean> {
-		return this.cancelSchedule(agentsCheck(z.string(), id));
+		return this.cancelSchedule(agentArguments(z.string(), id));
 	}
+
 	/**
 	 * Delivers a reminder when it is due. It may run twice for one time; the
 	 * message is there once.
 	 */
-	deliverReminder({ text }: AgentsPayload, { id, time }: Schedule): void {
+	deliverReminder({ text }: ReminderPayload, { id, time }: Schedule): void {
 		this.#keep([{ role: "reminder", text }], `${id} ${time}`);
 	}
 
 	//% if "workflows" in features
-	/** Starts an instance of the Workflow, whose id is kept in the state. */
+	/** Asks a person, in an instance of the Workflow; returns its id. */
 	@callable()
 	@agentsGuarded
 	async startWorkflow(email: string): Promise<string> {
-		const params = agentsCheck(workflowsRequest, {
-			email,
-			metadata: { agent: this.name },
-		});
+		const metadata = { agent: this.name };
+		const params = agentArguments(workflowsRequest, { email, metadata });
+		return this.startInstance(this.env.MY_WORKFLOW, params);
+	}
+
+	/** Starts an instance of any Workflow, whose id is kept in the state. */
+	protected async startInstance<Params>(
+		workflow: Workflow<Params>,
+		params: Params,
+	): Promise<string> {
 		const id = crypto.randomUUID();
-		await this.env.MY_WORKFLOW.create({ id, params });
+		await workflow.create({ id, params });
 		this.setState({ ...this.state, workflowId: id });
 		return id;
 	}
 
 	//% endif
+	/** Adds what happened to the conversation, for its pages, not for the model. */
+	protected addNote(text: string): void {
+		this.#keep([{ role: "note", text }]);
+	}
+
 	/**
-	 * Replies to a message. Both are kept once the reply is whole, so that one
+	 * Replies to a message. Both are kept once the reply has ended, so that one
 	 * that breaks off leaves nothing behind.
 	 *
-	 * @param signal Breaks it off.
-	 * @throws ApiError when the model cannot be used or fails.
+	 * @param asker Who it is for; whoever does not say wants all of it.
+	 * @throws ApiError when the model cannot be used or fails, or when too many
+	 * messages wait already.
 	 */
-	async *#reply(
+	protected async *reply(
 		text: string,
-		signal: AbortSignal = new AbortController().signal,
-	): AsyncGenerator<string> {
-		const earlier = this.sql<ModelMessage>`
-			SELECT role, text AS content FROM messages WHERE role <> 'reminder'
-			ORDER BY id DESC LIMIT ${AGENTS_MESSAGES.sent}`;
-		const messages: ModelMessage[] = [
-			{ role: "system", content: AGENTS_INSTRUCTIONS },
-			...earlier.reverse(),
-			{ role: "user", content: text },
-		];
-		let reply = "";
-		for await (const piece of modelText(this.env, messages, { signal })) {
-			reply += piece;
-			yield piece;
+		{
+			signal = new AbortController().signal,
+			isWanted = () => true,
+		}: AgentAsker = {},
+	): AsyncGenerator<string, ModelEnd> {
+		await this.#turns.begin(isWanted);
+		try {
+			const cleared = this.#cleared;
+			let answer = "";
+			const end = yield* watchPieces(this.#ask(text, signal), (piece) => {
+				answer += piece;
+			});
+			if (!signal.aborted && cleared === this.#cleared) {
+				this.#keep([
+					{ role: "user", text },
+					{ role: "assistant", text: answer },
+				]);
+			}
+			return end;
+		} finally {
+			this.#turns.end();
 		}
-		if (!signal.aborted) {
-			this.#keep([
-				{ role: "user", text },
-				{ role: "assistant", text: reply },
-			]);
+	}
+
+	/**
+	 * Asks the model to go on with the conversation. If it refuses, it is asked
+	 * again with half of what was said before, in the end with the message alone.
+	 */
+	async *#ask(
+		text: string,
+		signal: AbortSignal,
+	): AsyncGenerator<string, ModelEnd> {
+		let isFresh = true;
+		const touch = () => {
+			isFresh = false;
+		};
+		const tools = watchTools(this.tools(), touch);
+		let history = this.#history(text);
+		for (;;) {
+			const messages: ModelMessage[] = [
+				{ role: "system", content: this.instructions() },
+				...history,
+				{ role: "user", content: text },
+			];
+			const pieces = modelText(this.env, messages, { signal, tools });
+			try {
+				return yield* watchPieces(pieces, touch);
+			} catch (error) {
+				// What was said or done already is not to be repeated.
+				const isLast = history.length === 0 || !isFresh;
+				if (isLast || !(error instanceof ModelRefusedError)) {
+					throw error;
+				}
+			}
+			history = fromQuestion(history.slice(Math.ceil(history.length / 2)));
 		}
+	}
+
+	/** The newest messages that fit the model together with a new one. */
+	#history(text: string): ModelMessage[] {
+		const newest = this.sql<ModelMessage>`
+			SELECT role, text AS content FROM messages
+			WHERE role IN ('user', 'assistant')
+			ORDER BY id DESC LIMIT ${AGENT_MESSAGES.sent}`;
+		let room =
+			MODEL_WINDOW_CHARACTERS - this.instructions().length - text.length;
+		const history: ModelMessage[] = [];
+		for (const message of newest) {
+			room -= message.content.length;
+			if (room < 0) {
+				break;
+			}
+			history.unshift(message);
+		}
+		return fromQuestion(history);
 	}
 
 	/** Adds messages to the conversation, and to every page that shows it. */
 	#keep(
-		messages: Pick<AgentsMessage, "role" | "text">[],
+		messages: Pick<AgentMessage, "role" | "text">[],
 		source: string | null = null,
 	): void {
 		const at = new Date().toISOString();
 		const kept = messages.flatMap(
-			({ role, text }) => this.sql<AgentsMessage>`
+			({ role, text }) => this.sql<AgentMessage>`
 				INSERT INTO messages (role, text, at, source)
 				VALUES (${role}, ${text}, ${at}, ${source})
 				ON CONFLICT DO NOTHING RETURNING id, role, text, at`,
 		);
 		this.sql`DELETE FROM messages
-			WHERE id <= (SELECT max(id) FROM messages) - ${AGENTS_MESSAGES.kept}`;
+			WHERE id <= (SELECT max(id) FROM messages) - ${AGENT_MESSAGES.kept}`;
 		if (kept.length > 0) {
 			this.setState({ ...this.state, lastMessageAt: at });
 			this.broadcast(JSON.stringify({ type: "messages", messages: kept }));
@@ -576,23 +845,23 @@ export class AiAgent extends Agent<Env, AgentsState> {
 	}
 
 	/** The newest messages, the oldest of them first. */
-	#latest(): AgentsMessage[] {
-		return this.sql<AgentsMessage>`
+	#latest(): AgentMessage[] {
+		return this.sql<AgentMessage>`
 			SELECT id, role, text, at FROM messages
-			ORDER BY id DESC LIMIT ${AGENTS_MESSAGES.shown}`.reverse();
+			ORDER BY id DESC LIMIT ${AGENT_MESSAGES.shown}`.reverse();
 	}
 
 	/**
 	 * Schedules a reminder. One that repeats and is there already stays alone.
 	 *
-	 * @throws ApiError 400 for a date that is past or a cron expression that never
-	 * comes.
+	 * @throws ApiError 400 for a date that is past or more than a year ahead, or
+	 * a cron expression that never comes.
 	 */
 	async #schedule(
 		text: string,
-		when: z.infer<typeof agentsReminderRequest>["when"],
-	): Promise<Schedule<AgentsPayload>> {
-		const payload: AgentsPayload = { text };
+		when: z.infer<typeof reminderRequest>["when"],
+	): Promise<Schedule<ReminderPayload>> {
+		const payload: ReminderPayload = { text };
 		if ("everySeconds" in when) {
 			return this.scheduleEvery(when.everySeconds, "deliverReminder", payload);
 		}
@@ -601,8 +870,10 @@ export class AiAgent extends Agent<Env, AgentsState> {
 		}
 		if ("date" in when) {
 			const date = new Date(when.date);
-			if (date.getTime() <= Date.now()) {
-				throw new ApiError(400, "invalid_arguments", "The date is past.");
+			const seconds = (date.getTime() - Date.now()) / 1000;
+			if (seconds <= 0 || seconds > YEAR_SECONDS) {
+				const message = "Choose a time within a year from now.";
+				throw new ApiError(400, "invalid_arguments", message);
 			}
 			return this.schedule(date, "deliverReminder", payload);
 		}
@@ -610,18 +881,15 @@ export class AiAgent extends Agent<Env, AgentsState> {
 			return await this.schedule(when.cron, "deliverReminder", payload);
 		} catch {
 			// Nothing tells the parser's errors from others.
-			throw new ApiError(
-				400,
-				"invalid_arguments",
-				"The cron expression is not valid.",
-			);
+			const message = "Write a cron expression whose time comes.";
+			throw new ApiError(400, "invalid_arguments", message);
 		}
 	}
 
-	async #reminders(): Promise<Schedule<AgentsPayload>[]> {
+	async #reminders(): Promise<Schedule<ReminderPayload>[]> {
 		const schedules = await this.listSchedules();
 		return schedules.filter(
-			(schedule): schedule is Schedule<AgentsPayload> =>
+			(schedule): schedule is Schedule<ReminderPayload> =>
 				schedule.callback === "deliverReminder",
 		);
 	}

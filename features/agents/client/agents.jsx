@@ -11,6 +11,18 @@ const LONGEST_RETRY_MS = 60_000;
 /** As long as a timer can be: a connection lasts until it is lost. */
 const FOREVER_MS = 2 ** 31 - 1;
 
+/** The controls of an agent, from top to bottom. */
+const CONTROLS = [
+	Title,
+	Messages,
+	Chat,
+	RemindMe,
+	//% if "workflows" in features
+	Approval,
+	//% endif
+	// Your controls
+];
+
 const container = document.querySelector("#agents-conversation");
 const root = createRoot(container);
 /** How often an agent has been opened. */
@@ -66,21 +78,14 @@ function Conversation({ name, id }) {
 			const frame = JSON.parse(data);
 			if (frame.type === "messages") {
 				setMessages((known) => merge(known, frame.messages));
+			} else if (frame.type === "cleared") {
+				setMessages([]);
 			}
 		},
-		// Brings back the state that the agent has.
-		onStateUpdateError: () => agent.reconnect(),
 	});
-	const parts = [
-		<Title key="title" agent={agent} />,
-		<Messages key="messages" messages={messages} />,
-		<Chat key="chat" agent={agent} />,
-		<RemindMe key="remind" agent={agent} />,
-	];
-	//% if "workflows" in features
-	parts.push(<Approval key="approval" agent={agent} />);
-	//% endif
-	return parts;
+	return CONTROLS.map((Control) => (
+		<Control key={Control.name} agent={agent} messages={messages} />
+	));
 }
 
 /** The newest messages, each once, in their order. */
@@ -89,23 +94,25 @@ function merge(known, added) {
 	return [...byId.values()].sort((a, b) => a.id - b.id).slice(-MESSAGES_SHOWN);
 }
 
-/** The one part of the state that a page may change, for all pages. */
+/** The title, which any page may change for all of them. */
 function Title({ agent }) {
 	const title = agent.state?.title ?? "";
 	return (
-		<form onSubmit={(event) => event.preventDefault()}>
+		<Form act={({ title }) => agent.call("setTitle", [title])}>
 			<label>
 				Title
 				<input
-					value={title}
+					// Another page's title takes the place of what is written here.
+					key={title}
+					name="title"
+					defaultValue={title}
 					maxLength={100}
 					disabled={!agent.identified}
-					onChange={({ target }) =>
-						agent.setState({ ...agent.state, title: target.value })
-					}
+					autoComplete="off"
 				/>
 			</label>
-		</form>
+			<button type="submit">Rename</button>
+		</Form>
 	);
 }
 
@@ -121,7 +128,7 @@ function Messages({ messages }) {
 	);
 }
 
-/** A form that acts with the values of its fields, or shows what went wrong. */
+/** A form that acts with its fields and the pressed button, or shows what went wrong. */
 function Form({ act, children }) {
 	const [error, setError] = useState("");
 	async function submit(event) {
@@ -129,10 +136,12 @@ function Form({ act, children }) {
 		const form = event.currentTarget;
 		setError("");
 		try {
-			await act(Object.fromEntries(new FormData(form)));
+			const { submitter } = event.nativeEvent;
+			await act(Object.fromEntries(new FormData(form, submitter)));
 			form.reset();
 		} catch ({ message }) {
-			setError(message);
+			// The agent says `code: message`.
+			setError(message.replace(/^\w+: /, ""));
 		}
 	}
 	return (
@@ -143,14 +152,22 @@ function Form({ act, children }) {
 	);
 }
 
-/** Sends a message, and shows the reply while it comes. */
+/** Sends a message and shows the reply while it comes, or clears them all. */
 function Chat({ agent }) {
 	const [reply, setReply] = useState("");
-	function send({ message }) {
+	const [note, setNote] = useState("");
+	async function send({ message, clear }) {
+		setNote("");
+		if (clear) {
+			return agent.call("clear");
+		}
 		const onChunk = (piece) => setReply((before) => before + piece);
-		return agent
-			.call("chat", [message], { stream: { onChunk } })
-			.finally(() => setReply(""));
+		try {
+			const end = await agent.call("chat", [message], { stream: { onChunk } });
+			setNote(end?.truncated ? "The reply was too long and was cut." : "");
+		} finally {
+			setReply("");
+		}
 	}
 	return (
 		<Form act={send}>
@@ -158,8 +175,13 @@ function Chat({ agent }) {
 				Message
 				<input name="message" required maxLength={8000} autoComplete="off" />
 			</label>
-			<button type="submit">Send</button>
-			<p aria-live="polite">{reply}</p>
+			<div>
+				<button type="submit">Send</button>
+				<button type="submit" name="clear" value="all" formNoValidate>
+					Clear
+				</button>
+			</div>
+			<p aria-live="polite">{reply || note}</p>
 		</Form>
 	);
 }
@@ -190,7 +212,7 @@ function Approval({ agent }) {
 	return (
 		<Form act={({ email }) => agent.call("startWorkflow", [email])}>
 			<label>
-				E-mail of who approves
+				E-mail of the approver
 				<input name="email" type="email" required />
 			</label>
 			<button type="submit">Start a Workflow</button>
