@@ -168,6 +168,10 @@ describe("DELETE /auth/sessions", () => {
 		const tokens = await Promise.all(["ada", "ada", "ada"].map(newToken));
 		expect((await endAll("?userId=ada")).status).toBe(204);
 		expect(pages).toHaveBeenCalledTimes(2);
+		expect(pages).toHaveBeenLastCalledWith({
+			prefix: "user:ada:",
+			cursor: expect.any(String),
+		});
 		expect(await Promise.all(tokens.map(isLive))).not.toContain(true);
 	});
 
