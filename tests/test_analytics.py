@@ -12,6 +12,7 @@ import pytest
 
 from conftest import link_toolchain, node
 from test_readme import blocks_of, readme_of
+from test_updates import edit
 from workbench import ROOT
 
 Render = Callable[..., Path]
@@ -161,3 +162,40 @@ def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
+
+
+#: A route of the user's own that records what its path says.
+SEEN = """
+app.get("/api/seen/:userId", (c) => {
+	analyticsWrite(c.env, { userId: c.req.param("userId"), event: "seen" });
+	return c.body(null, 204);
+});
+"""
+SEEN_PROBE = """
+import { env, exports } from "cloudflare:workers";
+import { expect, it, vi } from "vitest";
+
+it("writes what a column can hold, and nothing else", async () => {
+	const write = vi.spyOn(env.USER_EVENTS, "writeDataPoint");
+	const see = (userId: string) =>
+		exports.default.fetch(`https://example.com/api/seen/${userId}`);
+	const refused = await see("a".repeat(97));
+	expect(refused.status).toBe(400);
+	expect(await refused.json()).toMatchObject({
+		error: { issues: [{ path: "userId" }] },
+	});
+	expect(write).not.toHaveBeenCalled();
+	expect((await see("a".repeat(96))).status).toBe(204);
+	expect(write.mock.calls).toEqual([
+		[{ indexes: ["a".repeat(96)], blobs: ["seen"], doubles: [1] }],
+	]);
+});
+"""
+
+
+def test_code_of_ones_own_writes_only_what_a_column_can_hold(render: Render) -> None:
+    project = link_toolchain(render(["analytics"]))
+    edit(project, "src/index.ts", "// Your code", SEEN)
+    (project / "test/probe.test.ts").write_text(SEEN_PROBE)
+    vitest = ROOT / "node_modules/vitest/vitest.mjs"
+    node(project, vitest, "run", "test/probe.test.ts")
