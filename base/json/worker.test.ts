@@ -9,7 +9,7 @@ const JSON_ROUTES: Record<string, string> = {
 };
 const MOST_BYTES = 65_536;
 
-/** Sends a body to a route such as `POST /events`, as the operator. */
+/** Sends a body to a route, as the operator. */
 async function send(
 	route: string,
 	body: string,
