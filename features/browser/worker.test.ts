@@ -45,6 +45,8 @@ const launch = vi.spyOn(puppeteer, "launch");
 const dns = vi.spyOn(globalThis, "fetch");
 const log = vi.spyOn(console, "error");
 const close = vi.fn(async () => {});
+/** What pages are told, in order. */
+const toldPage = vi.fn();
 
 beforeEach(() => {
 	log.mockImplementation(() => {});
@@ -109,11 +111,14 @@ function show(
 				pause({ requestId, request, resourceType, frameId: "page", ...more });
 			});
 		const page = {
-			goto: async (url: string) => {
+			goto: async (url: string, options: unknown) => {
+				toldPage("goto", url, options);
 				const status = await visit(ask, url);
 				return status && { ok: () => status < 300, status: () => status };
 			},
-			evaluateOnNewDocument: async () => {},
+			evaluateOnNewDocument: async (code: string) => {
+				toldPage("evaluateOnNewDocument", code);
+			},
 			evaluate: async (code: string) => {
 				const value = code.includes("title") ? content.title : content.text;
 				const cut = /\.slice\(0, (\d+)\)$/.exec(code)?.[1];
@@ -172,6 +177,15 @@ describe("GET /browser", () => {
 			text,
 		});
 		expect(launch).toHaveBeenCalledExactlyOnceWith(env.BROWSER);
+	});
+
+	it("takes WebTransport from the page first, and waits for its requests", async () => {
+		show(open);
+		await get(PAGE);
+		expect(toldPage.mock.calls).toEqual([
+			["evaluateOnNewDocument", "delete globalThis.WebTransport"],
+			["goto", PAGE, { waitUntil: "networkidle2", timeout: 0 }],
+		]);
 	});
 
 	it("answers with the URL that redirects have led to", async () => {

@@ -168,7 +168,7 @@ describe("a client that sends too much", () => {
 		for (let sent = 0; sent < count; sent++) {
 			socket.send("hi");
 		}
-		await vi.waitFor(() => expect(room.received).toHaveLength(heard));
+		await vi.waitFor(() => expect(room.received).toHaveLength(heard), 15_000);
 	}
 
 	it("is closed with 1008 after 1,000 messages at once, and the room goes on", async () => {

@@ -149,8 +149,9 @@ describe("the model's answer", () => {
 			ms === 120_000 ? [set.mock.results[index]?.value] : [],
 		);
 		expect(limits).not.toEqual([]);
+		const cleared = clear.mock.calls.map(([timer]) => timer);
 		for (const limit of limits) {
-			expect(clear).toHaveBeenCalledWith(limit);
+			expect(cleared).toContain(limit);
 		}
 	});
 
