@@ -178,6 +178,12 @@ JOINTS = {
     ),
 }
 
+#: The features with a route that takes JSON.
+JSON_FEATURES = {
+    *("alarms", "analytics", "auth", "queues", "workflows"),
+    *("agents", "structured-output"),
+}
+
 #: The provider of a model that people get who do not choose.
 DEFAULT = "workers-ai"
 #: What each provider of a model brings to the features that ask one.
@@ -324,10 +330,12 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     panels = {f"public/panels/{feature}.js" for feature in chosen}
     page = {"test/index.test.ts"} if "assets" in chosen else set()
     locks = {"test/access.test.ts"} if "API_TOKEN" in secrets(chosen) else set()
+    json = {"test/json.test.ts"} if JSON_FEATURES & set(chosen) else set()
     return (
         (BASE_FILES - page)
         | tests
         | others
         | locks
+        | json
         | (panels if "assets" in chosen else set())
     )

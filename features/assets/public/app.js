@@ -43,8 +43,10 @@ export async function read(sent) {
 	const answer = isJson ? await response.json() : null;
 	if (!response.ok) {
 		const { status } = response;
-		const message = answer?.error?.message ?? answer?.message;
-		throw Object.assign(new Error(message ?? `The answer was ${status}.`), {
+		const { message = answer?.message, issues } = answer?.error ?? {};
+		const [first] = issues ?? [];
+		const text = first ? `${first.path}: ${first.message}` : message;
+		throw Object.assign(new Error(text ?? `The answer was ${status}.`), {
 			status,
 		});
 	}
