@@ -21,7 +21,8 @@ import pytest
 
 import workbench
 from conftest import link_toolchain, node, node_environment
-from dev_server import DevServer, free_ports, left_over, serve
+from dev_server import DevServer, free_ports, left_over, serve, start
+from test_products import build
 from workbench import NODE, ROOT
 
 Project = Callable[..., Path]
