@@ -93,7 +93,9 @@ FEATURES = {
         dev_packages=("@electric-sql/pglite", "@electric-sql/pglite-socket"),
         files=(
             "scripts/hyperdrive.mjs",
-            "scripts/hyperdrive.sql",
+            "migrations/hyperdrive/0000_books.sql",
+            "scripts/hyperdrive-migrate.mjs",
+            "scripts/hyperdrive-migrations.mjs",
             "scripts/hyperdrive-id.mjs",
         ),
         routes=("GET /db/tables 🔒",),

@@ -45,7 +45,7 @@ def put(server: DevServer, user: str, seconds: int) -> dict:
 def lines(server: DevServer, message: str, user: str) -> list[dict]:
     """Return the log lines with a message about a user."""
     found = [
-        json.loads(line[line.index('{"level"') :])
+        json.JSONDecoder().raw_decode(line[line.index('{"level"') :])[0]
         for line in server.log.read_text().splitlines()
         if '{"level"' in line
     ]

