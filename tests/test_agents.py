@@ -605,11 +605,17 @@ def open_panel(browser: Browser, server: DevServer, name: str) -> Locator:
     return panel
 
 
+def rename(panel: Locator, title: str) -> None:
+    """Give the agent of a panel another title."""
+    panel.get_by_label("Title").fill(title)
+    panel.get_by_role("button", name="Rename").click()
+
+
 def test_two_browsers_show_one_conversation_while_it_goes_on(
     site: DevServer, model: Model, browser: Browser
 ) -> None:
     ada, bob = (open_panel(browser, site, "ada") for _ in range(2))
-    ada.get_by_label("Title").fill("Plans")
+    rename(ada, "Plans")
     expect(bob.get_by_label("Title")).to_have_value("Plans")
 
     ada.get_by_label("Message").fill("Hi")
@@ -628,6 +634,33 @@ def test_two_browsers_show_one_conversation_while_it_goes_on(
         said = panel.get_by_role("log").get_by_role("paragraph")
         expect(said.last).to_have_text("reminder Tea", timeout=20_000)
 
+    bob.get_by_role("button", name="Clear").click()
+    for panel in (ada, bob):
+        said = panel.get_by_role("log").get_by_role("paragraph")
+        expect(said).to_have_count(0)
+
+
+def test_a_browser_shows_what_an_agent_refuses_and_what_was_cut(
+    site: DevServer, model: Model, browser: Browser
+) -> None:
+    panel = open_panel(browser, site, "refusing")
+    model.window = 1
+    try:
+        panel.get_by_label("Message").fill("Hi")
+        panel.get_by_role("button", name="Send").click()
+        refused = panel.get_by_text("The model gave no usable answer.", exact=True)
+        expect(refused).to_be_visible()
+    finally:
+        model.window = 1_000_000
+
+    model.reason = "length"
+    try:
+        model.say("Hel")
+        panel.get_by_role("button", name="Send").click()
+        expect(panel.get_by_text("too long and was cut")).to_be_visible()
+    finally:
+        model.reason = "stop"
+
 
 def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
     site: DevServer, browser: Browser
@@ -642,7 +675,7 @@ def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
     assert ticket.value.status == 201
     expect(ada.get_by_label("Title")).to_be_enabled(timeout=20_000)
     expect(bob.get_by_label("Title")).to_be_enabled(timeout=20_000)
-    ada.get_by_label("Title").fill("Plans")
+    rename(ada, "Plans")
     expect(bob.get_by_label("Title")).to_have_value("Plans")
 
 
