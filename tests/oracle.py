@@ -323,6 +323,11 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     others = {path for part in parts(chosen, provider) for path in part.files}
     panels = {f"public/panels/{feature}.js" for feature in chosen}
     page = {"test/index.test.ts"} if "assets" in chosen else set()
+    locks = {"test/access.test.ts"} if "API_TOKEN" in secrets(chosen) else set()
     return (
-        (BASE_FILES - page) | tests | others | (panels if "assets" in chosen else set())
+        (BASE_FILES - page)
+        | tests
+        | others
+        | locks
+        | (panels if "assets" in chosen else set())
     )

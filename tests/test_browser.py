@@ -296,6 +296,17 @@ def test_a_name_with_a_private_address_is_refused(
     assert inside.log == []
 
 
+@pytest.mark.parametrize("name", ["inside.example", "nowhere.example"])
+def test_a_name_without_a_public_address_starts_no_browser(
+    server: DevServer, name: str
+) -> None:
+    wait_until_closed(server)
+    with ThreadPoolExecutor(1) as pool:
+        response = pool.submit(read, server, f"http://{name}/")
+        while not response.done():
+            assert browsers(server) == []
+
+
 # --- What fails ---------------------------------------------------------------
 
 
@@ -346,7 +357,7 @@ def test_without_a_browser_the_route_is_a_503_and_the_rest_works(
     project = link_toolchain(render(["browser"], project_name="test-no-browser"))
     with serve(project, environment=environment_with(tmp_path)) as server:
         started = time.monotonic()
-        response = read(server, "https://example.com/")
+        response = read(server, "https://93.184.215.14/")
         seconds = time.monotonic() - started
         refused = read(server, "http://localhost/")
         health = server.http.get("/health")

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 import workbench
@@ -56,6 +56,8 @@ LIBRARY = [
         ' "class_name": "Stocktaking" },',
     ),
 ]
+#: The tables of a new project's database.
+TABLES = ["books", "hyperdrive_migrations"]
 #: Values of `schema` that must do nothing.
 HOSTILE = [
     "",
@@ -203,6 +205,11 @@ def tables(server: DevServer, schema: str | None = None) -> httpx.Response:
     )
 
 
+def embedded_url(server: DevServer) -> str:
+    """Return the connection string that `dev` has printed."""
+    return re.search(r"psql (postgres://\S+)", server.log.read_text())[1]
+
+
 def names(response: httpx.Response) -> list[str]:
     """Return the names of the tables of a successful response."""
     assert response.status_code == 200, response.text
@@ -239,6 +246,36 @@ def directory(render: Callable[..., Path]) -> Path:
     return link_toolchain(render(["hyperdrive"], project_name="test-hyperdrive"))
 
 
+@pytest.fixture
+def library(render: Callable[..., Path]) -> Path:
+    """A library, whose object, agent and Workflow ask the database."""
+    features = ["hyperdrive", "workflows", "agents"]
+    project = link_toolchain(render(features, project_name="test-library"))
+    return build(project, "library", LIBRARY)
+
+
+def ask(server: DevServer, path: str) -> httpx.Response:
+    """Send a GET request as the operator."""
+    return server.http.get(path, headers=server.operator)
+
+
+def migrations(directory: Path) -> Path:
+    """Return the folder of a project's migrations."""
+    return directory / "migrations/hyperdrive"
+
+
+def migrate(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a project's script `db:migrate`."""
+    return subprocess.run(
+        [NODE, "--run", "db:migrate"],
+        cwd=directory,
+        env={**node_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 # --- The embedded database ----------------------------------------------------
 
 
@@ -253,7 +290,7 @@ def test_dev_brings_a_database_answers_many_at_once_and_leaves_nothing(
         processes = server.processes()
         status = server.stop()
 
-    assert sample == {"tables": [{"schema": "public", "name": "books"}]}
+    assert [table["name"] for table in sample["tables"]] == TABLES
     for schema, answer in zip(schemas, answers, strict=True):
         rows = answer.json()["tables"]
         assert {row["schema"] for row in rows} <= {schema}
@@ -264,30 +301,63 @@ def test_dev_brings_a_database_answers_many_at_once_and_leaves_nothing(
 
 def test_what_dev_changed_is_there_the_next_time(directory: Path) -> None:
     with serve(directory) as server:
-        (listener,) = {
-            connection.laddr.port
-            for connection in psutil.Process(server.process.pid).net_connections()
-            if connection.status == psutil.CONN_LISTEN
-        }
-        url = f"postgres://postgres:postgres@127.0.0.1:{listener}/postgres"
-        run_sql(directory, url, "CREATE TABLE authors (id integer)")
+        run_sql(directory, embedded_url(server), "CREATE TABLE authors (id integer)")
         server.stop()
     with serve(directory) as server:
-        assert names(tables(server)) == ["authors", "books"]
+        assert names(tables(server)) == ["authors", *TABLES]
+
+
+def test_a_new_migration_changes_the_schema_and_costs_no_data(directory: Path) -> None:
+    insert = "INSERT INTO books (title) VALUES ('Emma')"
+    with serve(directory) as server:
+        run_sql(directory, embedded_url(server), insert)
+        server.stop()
+    (migrations(directory) / "0001_pages.sql").write_text(
+        "ALTER TABLE books ADD COLUMN pages integer;\nUPDATE books SET pages = 300;\n"
+    )
+    with serve(directory) as server:
+        rows = run_sql(
+            directory, embedded_url(server), "SELECT title, pages FROM books"
+        )
+        log = server.log.read_text()
+    assert rows == [{"title": "Emma", "pages": 300}]
+    assert "Applied migrations/hyperdrive/0001_pages.sql" in log
+    assert "Applied migrations/hyperdrive/0000_books.sql" not in log
+
+
+def test_dev_stops_at_a_migration_that_fails_and_names_it(directory: Path) -> None:
+    (migrations(directory) / "0001_wrong.sql").write_text("ALTER TABLE nothing;\n")
+    with start(directory) as server:
+        assert server.process.wait(timeout=60) != 0
+        assert "migrations/hyperdrive/0001_wrong.sql: " in server.log.read_text()
+
+
+def test_two_projects_at_once_have_databases_of_their_own(directory: Path) -> None:
+    with serve(directory) as first:
+        other = shutil.copytree(
+            directory,
+            directory.with_name("other"),
+            symlinks=True,
+            ignore=shutil.ignore_patterns(".wrangler"),
+        )
+        with serve(other) as second:
+            run_sql(directory, embedded_url(first), "CREATE TABLE authors (id integer)")
+            assert embedded_url(first) != embedded_url(second)
+            assert names(tables(second)) == TABLES
 
 
 def test_connections_to_the_embedded_database_are_not_mixed_up(
     directory: Path,
 ) -> None:
     (directory / "crowd.mjs").write_text(CROWD_SCRIPT)
-    assert node(directory, directory / "crowd.mjs") == "0\n"
+    assert node(directory, directory / "crowd.mjs").endswith("\n0\n")
 
 
 @pytest.mark.parametrize("place", ["shell", ".env", "wrangler.jsonc"])
 def test_a_configured_database_takes_the_place_of_the_embedded_one(
     place: str, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = "postgres://user:password@127.0.0.1:5432/mine"
+    url = "postgres://user:password@127.0.0.1:1/mine"
     if place == "shell":
         monkeypatch.setenv(VARIABLE, url)
     elif place == ".env":
@@ -299,10 +369,14 @@ def test_a_configured_database_takes_the_place_of_the_embedded_one(
         config.write_text(config.read_text().replace(binding, binding + setting))
     script = directory / "start.mjs"
     script.write_text(
-        'import { setup, start } from "./scripts/hyperdrive.mjs";\n'
-        "console.log((await start()).env, await setup());\n"
+        'import { start } from "./scripts/hyperdrive.mjs";\n'
+        "console.log((await start()).env);\n"
     )
-    assert node(directory, script) == "{} undefined\n"
+    # Nothing listens there, and what `dev` says of it tells no password.
+    output = node(directory, script)
+    assert output.splitlines()[-1] == "{}"
+    assert "The database is not there: connect ECONNREFUSED 127.0.0.1:1" in output
+    assert "password" not in output
 
 
 # --- A real PostgreSQL --------------------------------------------------------
@@ -321,9 +395,9 @@ def test_dev_uses_a_real_database_that_hostile_parameters_do_not_touch(
         after = tables(server)
 
     assert listeners == []
-    assert [names(answer) for answer in answers] == [["books"]] * 20
+    assert [names(answer) for answer in answers] == [TABLES] * 20
     assert [answer.status_code for answer in refused] == [400] * len(HOSTILE)
-    assert names(after) == ["books"]
+    assert names(after) == TABLES
     assert database.password not in server.log.read_text()
 
 
@@ -350,14 +424,172 @@ def test_a_database_that_goes_away_is_a_502_and_one_line_until_it_is_back(
     assert database.password not in server.log.read_text()
 
 
-def test_the_projects_own_tests_pass_with_a_real_database_and_leave_nothing_there(
-    directory: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
+def connections(directory: Path, database: Postgres) -> int:
+    """Count the connections to a database, without the one that asks.
+
+    One that ends is still there until its process has noticed, so this waits for
+    ten seconds at most until there is none.
+    """
+    statement = (
+        "SELECT count(*)::int FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    deadline = time.monotonic() + 10
+    while True:
+        (row,) = database.run(directory, statement)
+        if row["count"] == 0 or time.monotonic() > deadline:
+            return row["count"]
+
+
+def test_no_connection_is_left_behind_anywhere(
+    library: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, database.url)
-    node(directory, ROOT / "node_modules/vitest/vitest.mjs", "run")
-    schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_'"
-    left = [row["nspname"] for row in database.run(directory, schemas)]
-    assert sorted(left) == ["information_schema", "public"]
+    left = {}
+    with serve(library) as server:
+        for where in ("route", "object", "agent", "step"):
+            for _ in range(20):
+                answer = ask(server, f"/books/count/{where}")
+                assert answer.json() == {"count": 0} or answer.status_code == 202
+            if where == "step":
+                path = f"/books/count/step/{answer.json()['id']}"
+                server.wait_until(
+                    lambda path=path: ask(server, path).json()["status"] == "complete"
+                )
+            left[where] = connections(library, database)
+        failed = [
+            ask(server, f"/broken/{how}").status_code
+            for how in ("division", "mine", "time")
+        ]
+        left["failures"] = connections(library, database)
+        log = server.log.read_text()
+    assert left == dict.fromkeys(("route", "object", "agent", "step", "failures"), 0)
+    assert failed == [502, 500, 502]
+    assert "uncaught" not in log.lower()
+
+
+def test_what_the_callback_throws_passes_and_what_nobody_maps_is_a_502(
+    library: Path,
+) -> None:
+    with serve(library) as server:
+        missing = ask(server, "/books/none")
+        add = {"isbn": "twice", "title": "A secret of Ada"}
+        added = [
+            server.http.post("/books", headers=server.operator, json=add).status_code
+            for _ in range(2)
+        ]
+        broken = {
+            how: ask(server, f"/broken/{how}")
+            for how in ("division", "value", "constraint", "mine")
+        }
+        lines = errors_logged(server)
+        log = server.log.read_text()
+
+    assert missing.status_code == 404
+    assert missing.json()["error"]["code"] == "no_book"
+    assert added == [201, 409]
+    assert broken.pop("mine").status_code == 500
+    for answer in broken.values():
+        assert answer.status_code == 502
+        message = "The database failed. The logs say why."
+        assert answer.json() == {
+            "error": {"code": "database_failed", "message": message}
+        }
+    told = [(line["level"], line.get("sqlState")) for line in lines]
+    assert told == [
+        ("warn", "23505"),
+        ("error", "22012"),
+        ("error", "22P02"),
+        ("warn", "23505"),
+        ("error", None),
+    ]
+    assert lines[-1]["error"]["name"] == "RangeError"
+    assert "Ada" not in log
+
+
+@pytest.mark.parametrize("place", ["embedded", "configured"])
+def test_a_products_own_tests_pass_and_leave_nothing_behind(
+    place: str, library: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "configured":
+        monkeypatch.setenv(VARIABLE, database.url)
+    node(library, ROOT / "node_modules/vitest/vitest.mjs", "run", "books", "hyperdrive")
+    databases = "SELECT datname FROM pg_database WHERE NOT datistemplate"
+    assert database.run(library, databases) == [{"datname": "postgres"}]
+    relations = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    assert database.run(library, relations) == []
+
+
+# --- Migrations ---------------------------------------------------------------
+
+
+def test_migrations_are_applied_once_each_in_order_by_many_at_once(
+    directory: Path, database: Postgres
+) -> None:
+    folder = migrations(directory)
+    (folder / "0002_insert.sql").write_text("INSERT INTO books (title) VALUES ('x');\n")
+    (folder / "0001_check.sql").write_text(
+        "ALTER TABLE books ADD CHECK (title <> '');\n-- Several statements: \n"
+        "INSERT INTO books (title) VALUES ('first');\n"
+    )
+    (folder / "notes.md").write_text("Not SQL")
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(
+            pool.map(lambda _: migrate(directory, DATABASE_URL=database.url), range(4))
+        )
+    assert [run.returncode for run in runs] == [0] * 4, runs
+    applied = sorted(
+        line
+        for run in runs
+        for line in run.stdout.splitlines()
+        if line.startswith("Applied ")
+    )
+    assert [line.split("/")[-1] for line in applied] == [
+        "0000_books.sql",
+        "0001_check.sql",
+        "0002_insert.sql",
+    ]
+    titles = database.run(directory, "SELECT title FROM books ORDER BY id")
+    assert titles == [{"title": "first"}, {"title": "x"}]
+    assert all(database.password not in run.stdout + run.stderr for run in runs)
+
+
+def test_a_migration_that_fails_is_named_and_undone_and_stops_the_rest(
+    directory: Path, database: Postgres
+) -> None:
+    folder = migrations(directory)
+    (folder / "0001_wrong.sql").write_text(
+        "INSERT INTO books (title) VALUES ('x');\nSELECT * FROM nowhere;\n"
+    )
+    (folder / "0002_later.sql").write_text("CREATE TABLE later ();\n")
+    result = migrate(directory, DATABASE_URL=database.url)
+    assert result.returncode == 1
+    message = 'migrations/hyperdrive/0001_wrong.sql: relation "nowhere" does not exist'
+    assert message in result.stderr
+    assert database.run(directory, "SELECT * FROM books") == []
+    named = "SELECT name FROM hyperdrive_migrations"
+    assert database.run(directory, named) == [{"name": "0000_books.sql"}]
+
+    (folder / "0001_wrong.sql").write_text("CREATE TABLE right_now ();\n")
+    assert migrate(directory, DATABASE_URL=database.url).returncode == 0
+    assert len(database.run(directory, named)) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "Set DATABASE_URL to postgres://USER:PASSWORD@HOST:PORT/DATABASE."),
+        ("word", "Use postgres://USER:PASSWORD@HOST:PORT/DATABASE."),
+        ("postgres://u:word@127.0.0.1:1/a", "The database is not there: connect"),
+    ],
+)
+def test_migrating_says_what_is_wrong_with_the_connection_string(
+    url: str, message: str, directory: Path
+) -> None:
+    result = migrate(directory, DATABASE_URL=url)
+    assert result.returncode == 1
+    assert result.stderr.startswith(message)
+    assert "word" not in result.stderr
 
 
 @pytest.mark.parametrize("behaviour", ["closes", "is silent"])

@@ -1,4 +1,4 @@
-"""The SDKs of model providers in `wrangler dev`, against a stand-in for their API."""
+"""Providers of models: their SDKs in `wrangler dev`, and what people set."""
 
 import json
 from collections.abc import Callable
@@ -108,6 +108,19 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
     assert log.count(line) == 3
     assert KEY not in log
     assert "Alice" not in log
+
+
+@pytest.mark.parametrize("name", [provider["id"] for provider in conftest.PROVIDERS])
+def test_what_people_set_breaks_no_test(name: str, render: Callable[..., Path]) -> None:
+    project = link_toolchain(render(["structured-output"], ai_provider=name))
+    config = json5.loads((project / "wrangler.jsonc").read_text())
+    names = [name for name in config["vars"] if name.startswith("AI_")]
+    config["vars"] |= {name: "https://gateway.example/in-config" for name in names}
+    (project / "wrangler.jsonc").write_text(json.dumps(config))
+    lines = [f"{name}=https://gateway.example/in-dev-vars\n" for name in names]
+    (project / ".dev.vars").write_text("API_TOKEN=token\n" + "".join(lines))
+
+    conftest.node(project, conftest.ROOT / "node_modules/vitest/vitest.mjs", "run")
 
 
 def extract(server: DevServer) -> tuple[int, str | None, dict]:

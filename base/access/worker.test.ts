@@ -15,7 +15,7 @@ afterEach(() => {
 	env.API_TOKEN = TOKEN;
 });
 
-/** Asks for a route such as `POST /requests`, without a body. */
+/** Asks for a locked route, without a body. */
 function ask(route: string, headers: HeadersInit = {}): Promise<Response> {
 	const [method = ""] = route.split(" ");
 	const url = `https://example.com${LOCKED[route]}`;

@@ -13,7 +13,7 @@ onSubmit("#alarms form", async ({ userId, everySeconds, action }) => {
 	return {
 		User: userId,
 		Interval: `${reminder.everySeconds} s`,
-		Next: reminder.next && new Date(reminder.next).toLocaleString(),
+		Next: new Date(reminder.next).toLocaleString(),
 		Fired: String(reminder.fired),
 	};
 });

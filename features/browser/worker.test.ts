@@ -69,17 +69,20 @@ afterEach(async () => {
 	vi.resetAllMocks();
 });
 
+/** What is in a page; whether `slice` cuts there as it should. */
+type Content = { url: string; title: string; text: unknown; cuts?: boolean };
+
 /**
  * Gives the Worker browsers that show one page.
  *
  * @param visit What opening it does, given a way to ask the network. It may
  * return the status of the page; the error that it throws is that of `goto`.
- * @param content What is in the page.
+ * @param content What is in the page, and leaves the browser.
  * @returns Everything that the browsers were told to do with requests.
  */
 function show(
 	visit: (ask: Ask, url: string) => Promise<number | null>,
-	content = { url: PAGE, title: "Hi", text: "Hello" as unknown },
+	content: Content = { url: PAGE, title: "Hi", text: "Hello" },
 ): { method: string; params: Sent }[] {
 	const told: { method: string; params: Sent }[] = [];
 	launch.mockImplementation(async () => {
@@ -111,8 +114,13 @@ function show(
 				return status && { ok: () => status < 300, status: () => status };
 			},
 			evaluateOnNewDocument: async () => {},
-			evaluate: async (code: string) =>
-				code.includes("title") ? content.title : content.text,
+			evaluate: async (code: string) => {
+				const value = code.includes("title") ? content.title : content.text;
+				const cut = /\.slice\(0, (\d+)\)$/.exec(code)?.[1];
+				return content.cuts === false || typeof value !== "string"
+					? value
+					: value.slice(0, Number(cut));
+			},
 			url: () => content.url,
 		};
 		return {
@@ -133,7 +141,10 @@ async function open(ask: Ask, url: string): Promise<number> {
 	return 200;
 }
 
-function get(url?: string, headers = OPERATOR): Promise<Response> {
+function get(
+	url?: string,
+	headers: Record<string, string> = OPERATOR,
+): Promise<Response> {
 	const target = new URL("https://worker.example/browser");
 	if (url !== undefined) {
 		target.searchParams.set("url", url);
@@ -185,10 +196,6 @@ describe("GET /browser", () => {
 		" HTTPS://EXAMPLE.COM ",
 		"http://93.184.215.14/",
 		"http://[2606:2800:21f:cb07:6820:80da:af6b:8b2c]/",
-		"http://172.15.255.255/",
-		"http://172.32.0.0/",
-		"http://100.128.0.0/",
-		"http://223.255.255.255/",
 	];
 
 	it.each(good)("opens %j", async (url) => {
@@ -196,16 +203,19 @@ describe("GET /browser", () => {
 		expect((await get(url)).status).toBe(200);
 	});
 
-	it("shortens a text and a title that are very long", async () => {
-		const long = "x".repeat(100_001);
-		show(open, { url: PAGE, title: long, text: long });
-		const { title, text } = await (await get(PAGE)).json<{
-			title: string;
-			text: string;
-		}>();
-		expect(title).toHaveLength(100_000);
-		expect(text).toHaveLength(100_000);
-	});
+	it.each([true, false])(
+		"shortens a very long text and title, if the page lets it be cut there: %j",
+		async (cuts) => {
+			const long = "x".repeat(100_001);
+			show(open, { url: PAGE, title: long, text: long, cuts });
+			const { title, text } = await (await get(PAGE)).json<{
+				title: string;
+				text: string;
+			}>();
+			expect(title).toHaveLength(100_000);
+			expect(text).toHaveLength(100_000);
+		},
+	);
 
 	it("answers with an empty text for a document without a body", async () => {
 		show(open, { url: PAGE, title: "", text: undefined });
@@ -219,6 +229,52 @@ describe("GET /browser", () => {
 		expect(launch).toHaveBeenCalledTimes(5);
 	});
 
+	it.each([PAGE, "https://nowhere.example.com/"])(
+		"starts no browser and asks nobody for a HEAD of %s",
+		async (url) => {
+			const target = `https://worker.example/browser?url=${url}`;
+			const response = await exports.default.fetch(
+				new Request(target, { method: "HEAD", headers: OPERATOR }),
+			);
+			expect(response.status).toBe(200);
+			expect(launch).not.toHaveBeenCalled();
+			expect(dns).not.toHaveBeenCalled();
+		},
+	);
+
+	it("takes the token from another site", async () => {
+		show(open);
+		const headers = { ...OPERATOR, "Sec-Fetch-Site": "cross-site" };
+		expect((await get(PAGE, headers)).status).toBe(200);
+	});
+
+	//% if "auth" in features
+	it("refuses a cookie of the operator's that another site has used", async () => {
+		show(open);
+		const started = await exports.default.fetch(
+			new Request("https://worker.example/auth/sessions", {
+				method: "POST",
+				headers: { ...OPERATOR, "Content-Type": "application/json" },
+				body: JSON.stringify({ userId: "ada", operator: true }),
+			}),
+		);
+		const { token } = await started.json<{ token: string }>();
+		const cookie = { Cookie: `auth_token=${token}` };
+		const bearer = { Authorization: `Bearer ${token}` };
+		const statusFrom = async (site: string, headers: Record<string, string>) =>
+			(await get(PAGE, { ...headers, "Sec-Fetch-Site": site })).status;
+		expect(await statusFrom("same-origin", cookie)).toBe(200);
+		expect(await statusFrom("none", cookie)).toBe(200);
+		expect(await statusFrom("cross-site", bearer)).toBe(200);
+		expect(await statusFrom("cross-site", { ...OPERATOR, ...cookie })).toBe(
+			200,
+		);
+		expect(launch).toHaveBeenCalledTimes(4);
+		expect(await statusFrom("cross-site", cookie)).toBe(403);
+		expect(launch).toHaveBeenCalledTimes(4);
+	});
+
+	//% endif
 	it("needs the operator's token", async () => {
 		const response = await get(PAGE, { Authorization: "Bearer wrong" });
 		expect(response.status).toBe(401);
@@ -352,6 +408,89 @@ const hostile = [
 	"http://vault.internal/",
 ];
 
+/** The first and the last address of each network that is not public. */
+const networks = [
+	["0.0.0.0", "0.255.255.255"],
+	["10.0.0.0", "10.255.255.255"],
+	["100.64.0.0", "100.127.255.255"],
+	["127.0.0.0", "127.255.255.255"],
+	["168.63.129.16", "168.63.129.16"],
+	["169.254.0.0", "169.254.255.255"],
+	["172.16.0.0", "172.31.255.255"],
+	["192.0.0.0", "192.0.0.255"],
+	["192.0.2.0", "192.0.2.255"],
+	["192.88.99.0", "192.88.99.255"],
+	["192.168.0.0", "192.168.255.255"],
+	["198.18.0.0", "198.19.255.255"],
+	["198.51.100.0", "198.51.100.255"],
+	["203.0.113.0", "203.0.113.255"],
+	["224.0.0.0", "255.255.255.255"],
+	["[::]", "[1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[2001::]", "[2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[2001:db8::]", "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[2002::]", "[2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[3fff::]", "[3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[4000::]", "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+].flat();
+
+/** The addresses beside them that are public. */
+const neighbours = [
+	["1.0.0.0", "9.255.255.255", "11.0.0.0"],
+	["100.63.255.255", "100.128.0.0"],
+	["126.255.255.255", "128.0.0.0"],
+	["168.63.129.15", "168.63.129.17"],
+	["169.253.255.255", "169.255.0.0"],
+	["172.15.255.255", "172.32.0.0"],
+	["191.255.255.255", "192.0.1.0", "192.0.1.255", "192.0.3.0"],
+	["192.88.98.255", "192.88.100.0"],
+	["192.167.255.255", "192.169.0.0"],
+	["198.17.255.255", "198.20.0.0"],
+	["198.51.99.255", "198.51.101.0"],
+	["203.0.112.255", "203.0.114.0"],
+	["223.255.255.255"],
+	["[2000::]", "[2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[2001:200::]", "[2001:db7:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[2001:db9::]", "[2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[2003::]", "[3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+	["[3fff:1000::]", "[3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"],
+].flat();
+
+const domains = [
+	"arpa",
+	"corp",
+	"home",
+	"internal",
+	"intranet",
+	"lan",
+	"local",
+	"localdomain",
+	"localhost",
+	"private",
+];
+
+describe("the public internet", () => {
+	it.each(networks)("ends before %s", async (host) => {
+		expect(await errorOf(await get(`http://${host}/`))).toMatchObject({
+			status: 400,
+			code: "blocked_url",
+		});
+		expect(launch).not.toHaveBeenCalled();
+	});
+
+	it.each(neighbours)("has %s", async (host) => {
+		show(open);
+		expect((await get(`http://${host}/`)).status).toBe(200);
+	});
+
+	it.each(domains)("has no names that end in .%s", async (domain) => {
+		expect(await errorOf(await get(`http://host.${domain}/`))).toMatchObject({
+			status: 400,
+			code: "blocked_url",
+		});
+		expect(dns).not.toHaveBeenCalled();
+	});
+});
+
 describe("a URL that is not public", () => {
 	it.each(hostile)("is refused before there is a browser: %j", async (url) => {
 		expect(await errorOf(await get(url))).toMatchObject({
@@ -411,14 +550,24 @@ describe("a URL that is not public", () => {
 describe("a name with an address that is not public", () => {
 	const names = Object.keys(NAMES).slice(2);
 
-	it.each(names)("is refused: %s", async (name) => {
-		const told = show(open);
+	it.each(names)("is refused before there is a browser: %s", async (name) => {
 		expect(await errorOf(await get(`https://${name}/`))).toMatchObject({
 			status: 400,
 			code: "blocked_url",
 		});
-		const continued = told.filter(({ method }) => method.includes("continue"));
-		expect(continued).toEqual([]);
+		expect(launch).not.toHaveBeenCalled();
+	});
+
+	it.each(names)("is refused as what a redirect leads to: %s", async (name) => {
+		const told = show(async (ask, start) => {
+			await open(ask, start);
+			return open(ask, `https://${name}/`);
+		});
+		expect(await errorOf(await get(PAGE))).toMatchObject({
+			status: 400,
+			code: "blocked_url",
+		});
+		expect(told.at(-1)?.params.errorReason).toBe("BlockedByClient");
 	});
 
 	it.each(names)("is dropped from a frame: %s", async (name) => {
@@ -472,12 +621,6 @@ describe("what a page asks for", () => {
 			expect(reason).toBe("Aborted");
 		},
 	);
-
-	it("fails when the name cannot be looked up", async () => {
-		dns.mockRejectedValue(new TypeError("Network connection lost."));
-		show(open);
-		expect((await get(PAGE)).status).toBe(502);
-	});
 });
 
 describe("a document", () => {
@@ -504,6 +647,7 @@ describe("a document", () => {
 		expect(name).toBe("Content-Security-Policy");
 		const policy = value?.split("; ") ?? [];
 		expect(policy).toContain("worker-src 'none'");
+		expect(policy).toContain("webrtc 'block'");
 		expect(policy).toContain("connect-src http: https: blob: data:");
 		expect(policy.find((rule) => rule.startsWith("sandbox"))).not.toMatch(
 			/popups|modals|downloads/,
@@ -554,10 +698,28 @@ describe("a target that fails", () => {
 		expect(log).not.toHaveBeenCalled();
 	});
 
-	it("is a 502 when its name does not exist", async () => {
-		show(open);
+	it("is a 502 without a browser when its name has no address", async () => {
 		const error = await errorOf(await get("https://nowhere.example.com/"));
-		expect(error.status).toBe(502);
+		expect(error).toMatchObject({ status: 502, code: "target_failed" });
+		expect(error.message).toContain("ERR_NAME_NOT_RESOLVED");
+		expect(launch).not.toHaveBeenCalled();
+	});
+
+	it("is a 502 without a browser when its name cannot be looked up", async () => {
+		dns.mockRejectedValue(new TypeError("Network connection lost."));
+		const error = await errorOf(await get(PAGE));
+		expect(error).toMatchObject({ status: 502, code: "target_failed" });
+		expect(launch).not.toHaveBeenCalled();
+	});
+
+	it("is a 502 when it redirects to a name without an address", async () => {
+		const told = show(async (ask, url) => {
+			await open(ask, url);
+			return open(ask, "https://nowhere.example.com/");
+		});
+		const error = await errorOf(await get(PAGE));
+		expect(error).toMatchObject({ status: 502, code: "target_failed" });
+		expect(told.at(-1)?.params.errorReason).toBe("NameNotResolved");
 	});
 
 	it.each([401, 403, 404, 429, 500, 503])(
@@ -603,6 +765,18 @@ describe("a time-out", () => {
 		expect(time).toHaveBeenCalledExactlyOnceWith(20_000);
 	});
 
+	it("is a 504 without a browser when its name is looked up for too long", async () => {
+		dns.mockImplementation(() => {
+			passes();
+			return new Promise(() => {});
+		});
+		expect(await errorOf(await get(PAGE))).toMatchObject({
+			status: 504,
+			code: "target_timeout",
+		});
+		expect(launch).not.toHaveBeenCalled();
+	});
+
 	it("is a 504, and closes a browser that starts too late", async () => {
 		const { promise, resolve } = Promise.withResolvers<Browser>();
 		launch.mockImplementation(() => {
@@ -626,7 +800,11 @@ describe("a browser", () => {
 		expect(error).toMatchObject({ status: 503, code: "browser_unavailable" });
 		expect(error.message).not.toContain("sorry");
 		expect(log).toHaveBeenCalledTimes(1);
-		expect(log.mock.calls[0]?.[0]).toContain("sorry");
+		expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
+			message: "No browser",
+			requestId: response.headers.get("X-Request-Id"),
+			error: { message: expect.stringContaining("sorry") },
+		});
 	});
 
 	it("over the limits of the account is a 503 that says when to retry", async () => {

@@ -8,14 +8,15 @@ import type {
 } from "@cloudflare/puppeteer";
 import type { Context } from "hono";
 import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app, logError } from "../../base/http/worker";
+import { ApiError, app } from "../../base/http/worker";
+import { logError } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
 
-const BROWSER_TIMEOUT_MS = 20_000;
-const BROWSER_TEXT_LENGTH = 100_000;
+const PAGE_TIMEOUT_MS = 20_000;
+const PAGE_TEXT_LENGTH = 100_000;
 
-/** What is not the public internet, by IANA's registries of special addresses. */
-const BROWSER_PRIVATE_NETWORKS = [
+/** Address ranges that are not public, by IANA's special-purpose registries. */
+const PRIVATE_NETWORKS = [
 	"0.0.0.0/8", // this network
 	"10.0.0.0/8", // private
 	"100.64.0.0/10", // shared, with the metadata of Alibaba Cloud
@@ -38,7 +39,7 @@ const BROWSER_PRIVATE_NETWORKS = [
 ];
 
 /** Top-level domains of private networks; `home.arpa` is one below. */
-const BROWSER_PRIVATE_DOMAINS = [
+const PRIVATE_DOMAINS = [
 	"arpa",
 	"corp",
 	"home",
@@ -53,23 +54,41 @@ const BROWSER_PRIVATE_DOMAINS = [
 
 /**
  * What is added to the policy of every document. It leaves a page no way to the
- * network but HTTP, which `browserGuard` sees, and no windows or dialogs.
+ * network but HTTP, which `guardBrowser` sees, and no windows or dialogs.
  */
-const BROWSER_POLICY = [
+const PAGE_POLICY = [
 	"sandbox allow-forms allow-same-origin allow-scripts",
 	"connect-src http: https: blob: data:", // no WebSockets
 	"webrtc 'block'",
 	"worker-src 'none'",
 ].join("; ");
 
-const browserPrivateNetworks = new BlockList();
-for (const network of BROWSER_PRIVATE_NETWORKS) {
+const privateNetworks = new BlockList();
+for (const network of PRIVATE_NETWORKS) {
 	const [address = "", bits] = network.split("/");
 	const family = isIP(address) === 4 ? "ipv4" : "ipv6";
-	browserPrivateNetworks.addSubnet(address, Number(bits), family);
+	privateNetworks.addSubnet(address, Number(bits), family);
 }
 
+/** Why the browser may not ask for a URL, in its words; `null` when it may. */
+type Refusal = "BlockedByClient" | "NameNotResolved" | null;
+
 app.get("/browser", operatorOnly, async (c) => {
+	//% if "auth" in features
+	// A link on another site must not make an operator's cookie start browsers.
+	if (
+		c.req.header("Sec-Fetch-Site") === "cross-site" &&
+		c.req.header("Cookie") !== undefined &&
+		c.var.session !== null
+	) {
+		throw new ApiError(
+			403,
+			"foreign_origin",
+			"Open this from this site, or send the API token.",
+		);
+	}
+
+	//% endif
 	const query = c.req.query("url");
 	const url = query ? URL.parse(query) : null;
 	if (url === null) {
@@ -79,16 +98,28 @@ app.get("/browser", operatorOnly, async (c) => {
 			"Name the page, like ?url=https://example.com/",
 		);
 	}
-	if (!browserAllows(url)) {
-		throw browserBlocked();
+	if (!mayBePublic(url)) {
+		throw blockedUrl();
 	}
-	const launch = browserLaunch(c);
+	if (c.req.method === "HEAD") {
+		// A browser would be started for nothing.
+		return c.body(null);
+	}
+	const timeout = pageTimeout();
+	const check = urlCheck();
+	const refusal = await Promise.race([check(url), timeout]);
+	if (refusal !== null) {
+		throw refusal === "BlockedByClient"
+			? blockedUrl()
+			: failedTarget("ERR_NAME_NOT_RESOLVED");
+	}
+	const launch = launchBrowser(c);
 	const page = Promise.race([
-		launch.then((browser) => browserRender(browser, url)),
-		browserTimeout(),
+		launch.then((browser) => renderPage(browser, url, check)),
+		timeout,
 	]);
 	// In the background, which lives on when the client goes away.
-	c.executionCtx.waitUntil(browserClose(launch, page));
+	c.executionCtx.waitUntil(closeBrowser(launch, page));
 	return c.json(await page);
 });
 
@@ -97,14 +128,16 @@ app.get("/browser", operatorOnly, async (c) => {
  *
  * @throws ApiError 503 when there is none to have. Only the logs say why.
  */
-async function browserLaunch(c: Context<AppEnv>): Promise<Browser> {
+async function launchBrowser<E extends AppEnv>(
+	c: Context<E>,
+): Promise<Browser> {
 	// Loaded here, so that other requests do not pay for it.
 	const { default: puppeteer } = await import("@cloudflare/puppeteer");
 	try {
 		return await puppeteer.launch(c.env.BROWSER);
 	} catch (error) {
 		logError("No browser", error, { requestId: c.var.requestId });
-		// The status of Browser Rendering is in the message alone.
+		// The status of Browser Run is in the message alone.
 		if (String(error).includes("code: 429")) {
 			throw new ApiError(
 				503,
@@ -122,7 +155,7 @@ async function browserLaunch(c: Context<AppEnv>): Promise<Browser> {
 }
 
 /** Closes a browser, once it has started and its work is over. */
-async function browserClose(
+async function closeBrowser(
 	launch: Promise<Browser>,
 	work: Promise<unknown>,
 ): Promise<void> {
@@ -132,12 +165,12 @@ async function browserClose(
 	}
 }
 
-async function browserTimeout(): Promise<never> {
-	await scheduler.wait(BROWSER_TIMEOUT_MS);
+async function pageTimeout(): Promise<never> {
+	await scheduler.wait(PAGE_TIMEOUT_MS);
 	throw new ApiError(
 		504,
 		"target_timeout",
-		`The page was not ready within ${BROWSER_TIMEOUT_MS / 1000} seconds.`,
+		`The page was not ready within ${PAGE_TIMEOUT_MS / 1000} seconds.`,
 	);
 }
 
@@ -145,35 +178,33 @@ async function browserTimeout(): Promise<never> {
  * Opens a page and reads it.
  *
  * @param browser A new browser, which its caller closes.
- * @param url A URL that `browserAllows`.
+ * @param url The page's URL.
+ * @param check A check of URLs that may know some names already.
  * @returns Where redirects have led to, the title, and the visible text. The
  * end of a very long one is missing.
- * @throws ApiError 400 when the page leads to an address that is not public; 502
+ * @throws ApiError 400 when the page, or where it leads to, is not public; 502
  * when it cannot be loaded or is an error page.
  */
-async function browserRender(
+async function renderPage(
 	browser: Browser,
 	url: URL,
+	check = urlCheck(),
 ): Promise<{ url: string; title: string; text: string }> {
-	const isBlocked = await browserGuard(browser);
+	const isBlocked = await guardBrowser(browser, check);
 	const page = await browser.newPage();
-	const [read] = await Promise.allSettled([browserRead(page, url)]);
+	const [read] = await Promise.allSettled([readPage(page, url)]);
 	if (isBlocked()) {
-		throw browserBlocked();
+		throw blockedUrl();
 	}
 	if (read.status === "rejected") {
 		const reason = /net::(\w+)|status \d+/.exec(String(read.reason));
-		throw new ApiError(
-			502,
-			"target_failed",
-			`The page could not be read: ${reason?.[1] ?? reason?.[0] ?? "the browser gave up"}.`,
-		);
+		throw failedTarget(reason?.[1] ?? reason?.[0] ?? "the browser gave up");
 	}
 	return read.value;
 }
 
-async function browserRead(page: Page, url: URL) {
-	// `browserGuard` does not see it, and no policy tells it from `fetch`.
+async function readPage(page: Page, url: URL) {
+	// `guardBrowser` does not see it, and no policy tells it from `fetch`.
 	await page.evaluateOnNewDocument("delete globalThis.WebTransport");
 	const response = await page.goto(url.href, {
 		waitUntil: "networkidle2",
@@ -183,14 +214,32 @@ async function browserRead(page: Page, url: URL) {
 		throw new Error(`status ${response?.status()}`);
 	}
 	// Cut where it is, since all of it could be more than a Worker can hold.
-	const cut = `.slice(0, ${BROWSER_TEXT_LENGTH})`;
+	const cut = `.slice(0, ${PAGE_TEXT_LENGTH})`;
 	const title = await page.evaluate(`document.title${cut}`);
 	const text = await page.evaluate(`document.body?.innerText${cut}`);
 	return {
 		url: page.url(),
 		// And again here, since a page can change what `slice` does there.
-		title: String(title).slice(0, BROWSER_TEXT_LENGTH),
-		text: String(text ?? "").slice(0, BROWSER_TEXT_LENGTH),
+		title: String(title).slice(0, PAGE_TEXT_LENGTH),
+		text: String(text ?? "").slice(0, PAGE_TEXT_LENGTH),
+	};
+}
+
+/** Returns a check of URLs, which looks each name up once. */
+function urlCheck(): (url: URL) => Promise<Refusal> {
+	const lookups = new Map<string, Promise<string[]>>();
+	return async (url) => {
+		if (!mayBePublic(url)) {
+			return "BlockedByClient";
+		}
+		const host = hostOf(url);
+		const lookup = lookups.get(host) ?? addressesOf(host);
+		lookups.set(host, lookup);
+		const addresses = await lookup;
+		if (addresses.length === 0) {
+			return "NameNotResolved";
+		}
+		return addresses.every(isPublicAddress) ? null : "BlockedByClient";
 	};
 }
 
@@ -199,29 +248,16 @@ async function browserRead(page: Page, url: URL) {
  * anything but public addresses.
  *
  * @param browser A browser that has opened nothing yet.
+ * @param check What decides about each URL.
  * @returns A function that tells whether its page was refused, at the start or
  * at a redirect. What a page asks for besides is left out without a word.
  */
-async function browserGuard(browser: Browser): Promise<() => boolean> {
+async function guardBrowser(
+	browser: Browser,
+	check: (url: URL) => Promise<Refusal>,
+): Promise<() => boolean> {
 	let isBlocked = false;
 	let pageFrame: string | undefined;
-	const lookups = new Map<string, Promise<string[]>>();
-
-	/** Returns the error that a request for a URL must end with, if any. */
-	async function refusal(url: URL) {
-		if (!browserAllows(url)) {
-			return "BlockedByClient";
-		}
-		const host = browserHost(url);
-		const lookup = lookups.get(host) ?? browserAddresses(host);
-		lookups.set(host, lookup);
-		const addresses = await lookup;
-		if (addresses.length === 0) {
-			return "NameNotResolved";
-		}
-		return addresses.every(browserIsPublic) ? null : "BlockedByClient";
-	}
-
 	// Of the browser itself: what Puppeteer intercepts for a page misses workers
 	// and the first request of a new window.
 	const devtools = await browser.target().createCDPSession();
@@ -231,13 +267,13 @@ async function browserGuard(browser: Browser): Promise<() => boolean> {
 		pageFrame ??= frameId;
 		try {
 			if (event.responseStatusCode ?? event.responseErrorReason) {
-				await browserPassOn(devtools, event);
+				await passDocument(devtools, event);
 				return;
 			}
 			// Fonts, images and media add nothing to a text.
 			const errorReason = ["Font", "Image", "Media"].includes(resourceType)
 				? "Aborted"
-				: await refusal(new URL(request.url));
+				: await check(new URL(request.url));
 			isBlocked ||=
 				errorReason === "BlockedByClient" &&
 				resourceType === "Document" &&
@@ -246,7 +282,7 @@ async function browserGuard(browser: Browser): Promise<() => boolean> {
 				? devtools.send("Fetch.continueRequest", { requestId })
 				: devtools.send("Fetch.failRequest", { requestId, errorReason }));
 		} catch {
-			// The request is gone, or stays paused for ever: neither does harm.
+			// The request is gone, or stays paused: neither does harm.
 		}
 	});
 	await devtools.send("Fetch.enable", {
@@ -258,8 +294,8 @@ async function browserGuard(browser: Browser): Promise<() => boolean> {
 	return () => isBlocked;
 }
 
-/** Gives a document to the page, under `BROWSER_POLICY`. */
-async function browserPassOn(
+/** Gives a document to the page, under `PAGE_POLICY`. */
+async function passDocument(
 	devtools: CDPSession,
 	event: CDPEvents["Fetch.requestPaused"],
 ): Promise<void> {
@@ -282,13 +318,22 @@ async function browserPassOn(
 		responseCode: responseStatusCode,
 		responseHeaders: [
 			...responseHeaders,
-			{ name: "Content-Security-Policy", value: BROWSER_POLICY },
+			{ name: "Content-Security-Policy", value: PAGE_POLICY },
 		],
 		body, // In base64, which is how it came.
 	});
 }
 
-function browserBlocked(): ApiError {
+/** The error for a page that cannot be loaded, with why. */
+function failedTarget(reason: string): ApiError {
+	return new ApiError(
+		502,
+		"target_failed",
+		`The page could not be read: ${reason}.`,
+	);
+}
+
+function blockedUrl(): ApiError {
 	return new ApiError(
 		400,
 		"blocked_url",
@@ -297,30 +342,30 @@ function browserBlocked(): ApiError {
 }
 
 /**
- * Tells whether a URL is good as far as it says itself: its scheme, its port,
- * its credentials, and its host, where that is an address. Parsing has turned
- * every spelling of an IPv4 address, such as `0x7f.1`, into the usual one.
+ * Tells whether a URL may be public, judged by its text alone: its scheme, its
+ * port, its credentials and its host. Parsing has turned every spelling of an
+ * IPv4 address, such as `0x7f.1`, into the usual one.
  */
-function browserAllows(url: URL): boolean {
-	const host = browserHost(url);
+function mayBePublic(url: URL): boolean {
+	const host = hostOf(url);
 	const domain = /\.([a-z][a-z0-9-]*)$/.exec(host)?.[1];
 	const isPublicName =
-		domain !== undefined && !BROWSER_PRIVATE_DOMAINS.includes(domain);
+		domain !== undefined && !PRIVATE_DOMAINS.includes(domain);
 	return (
 		["http:", "https:"].includes(url.protocol) &&
 		["", "80", "443"].includes(url.port) &&
 		url.username + url.password === "" &&
-		(isIP(host) ? browserIsPublic(host) : isPublicName)
+		(isIP(host) ? isPublicAddress(host) : isPublicName)
 	);
 }
 
 /** Returns a URL's host without IPv6's brackets and the dot of the DNS root. */
-function browserHost(url: URL): string {
+function hostOf(url: URL): string {
 	return url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
 }
 
 /** Returns the addresses of a host, none if it has none. */
-async function browserAddresses(host: string): Promise<string[]> {
+async function addressesOf(host: string): Promise<string[]> {
 	if (isIP(host)) {
 		return [host];
 	}
@@ -330,13 +375,13 @@ async function browserAddresses(host: string): Promise<string[]> {
 	);
 }
 
-/** Tells whether an address, in its usual spelling, is of the public internet. */
-function browserIsPublic(address: string): boolean {
+/** Tells whether an IP address, in its usual spelling, is public. */
+function isPublicAddress(address: string): boolean {
 	if (isIP(address) === 4) {
-		return !browserPrivateNetworks.check(address, "ipv4");
+		return !privateNetworks.check(address, "ipv4");
 	}
-	// The others of IPv6 are loopback, link-local, unique local with the metadata
-	// of AWS, IPv4 in IPv6, and multicast.
+	// All other IPv6 is loopback, link-local, unique local with the metadata of
+	// AWS, IPv4 in IPv6, or multicast.
 	const isGlobalUnicast = /^[23][0-9a-f]{3}:/i.test(address);
-	return isGlobalUnicast && !browserPrivateNetworks.check(address, "ipv6");
+	return isGlobalUnicast && !privateNetworks.check(address, "ipv6");
 }

@@ -153,6 +153,7 @@ describe("POST /requests", () => {
 			ids.push(requestId);
 		}
 		const [first, again, other] = ids;
+		expect(first).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
 		expect(first).toBe(again);
 		expect(first).not.toBe(other);
 		expect(send.mock.calls.map(([message]) => message)).toMatchObject(
@@ -307,12 +308,14 @@ describe("the consumer", () => {
 		},
 	);
 
-	it("follows no redirect", async () => {
-		upstream.mockImplementation(async (_, init) => {
-			expect(init?.redirect).toBe("manual");
-			return new Response(null, { status: 307 });
-		});
-		expect((await consume(request("a"))).retried).toEqual(["message-0"]);
+	it("follows no redirect, and reads no answer", async () => {
+		const cancel = vi.fn();
+		upstream.mockImplementation(
+			async () => new Response(new ReadableStream({ cancel })),
+		);
+		await consume(request("a"));
+		expect(upstream.mock.calls[0]?.[1]?.redirect).toBe("manual");
+		expect(cancel).toHaveBeenCalledTimes(1);
 	});
 
 	it.each([400, 407, 409, 428, 430, 499])(

@@ -107,6 +107,20 @@ describe("POST /extract", () => {
 		]);
 	});
 
+	it("leaves no timer behind", async () => {
+		const set = vi.spyOn(globalThis, "setTimeout");
+		const clear = vi.spyOn(globalThis, "clearTimeout");
+		answerJson(JSON.stringify(EVENT));
+		await post({ text: TEXT });
+		const limits = set.mock.calls.flatMap(([, ms], index) =>
+			ms === 120_000 ? [set.mock.results[index]?.value] : [],
+		);
+		expect(limits).not.toEqual([]);
+		for (const limit of limits) {
+			expect(clear).toHaveBeenCalledWith(limit);
+		}
+	});
+
 	it("takes 10,000 characters and no more", async () => {
 		answerJson(JSON.stringify(EVENT));
 		expect((await post({ text: "x".repeat(10_000) })).status).toBe(200);

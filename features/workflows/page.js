@@ -17,10 +17,11 @@ onSubmit("#workflows-decide", async ({ id, action }) => {
 		});
 		return "Sent. The first decision counts.";
 	}
-	const { status, output } = await request("GET", path);
+	const { status, output, error } = await request("GET", path);
 	const decision = output?.approved ? "approved" : "rejected";
 	return {
 		Status: status,
 		Decision: output === null ? "none yet" : decision,
+		...(error && { Error: error.message }),
 	};
 });

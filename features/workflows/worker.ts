@@ -3,7 +3,9 @@ import { WorkflowEntrypoint } from "cloudflare:workers";
 import { NonRetryableError } from "cloudflare:workflows";
 import * as z from "zod";
 import { ApiError, app } from "../../base/http/worker";
+import { idempotencyKey, idempotentId } from "../../base/idempotency/worker";
 import { readJson } from "../../base/json/worker";
+import { logInfo } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
 
 /** The type of the event that carries a person's decision. */
@@ -20,22 +22,30 @@ const workflowsApproval = z.strictObject({ approved: z.boolean() });
 type WorkflowsRequest = z.infer<typeof workflowsRequest>;
 
 /** The decision on it, and when it was made; `null` when nobody made one. */
-type WorkflowsDecision = { approved: boolean; decidedAt: string | null };
+type Decision = { approved: boolean; decidedAt: string | null };
+
+/** The statuses in which an instance takes no decision. */
+const WORKFLOWS_ENDED = ["complete", "errored", "terminated"];
+
+// The code is all that tells errors apart: `wrangler dev` throws it alone,
+// production as `(instance.not_found) Instance not found`.
+function workflowsFailed(error: unknown, codes: RegExp): boolean {
+	return codes.test(String(error));
+}
 
 /**
- * Looks up an instance and its state.
+ * Looks up an instance of any Workflow, and its state.
  *
+ * @param workflow The Workflow's binding, such as `env.MY_WORKFLOW`.
  * @throws ApiError 404 when there is none with that id.
  */
-async function workflowsFind(env: Env, id: string) {
+export async function workflowsFind(workflow: Workflow, id: string) {
 	try {
-		const instance = await env.MY_WORKFLOW.get(id);
-		const { status, output = null } = await instance.status();
-		return { instance, status, output };
+		const instance = await workflow.get(id);
+		const { status, output = null, error = null } = await instance.status();
+		return { instance, status, output, error };
 	} catch (error) {
-		// The code is all that tells this from a failure: `wrangler dev` throws it
-		// alone, production as `(instance.not_found) Instance not found`.
-		if (/\binstance\.(not_found|invalid_id)\b/.test(String(error))) {
+		if (workflowsFailed(error, /\binstance\.(not_found|invalid_id)\b/)) {
 			throw new ApiError(404, "no_instance", "There is no such instance.");
 		}
 		throw error;
@@ -47,9 +57,9 @@ async function workflowsFind(env: Env, id: string) {
  *
  * @throws ApiError 404 when there is none with that id, 409 when it has ended.
  */
-async function workflowsFindOpen(env: Env, id: string) {
-	const found = await workflowsFind(env, id);
-	if (["complete", "errored", "terminated"].includes(found.status)) {
+export async function workflowsFindOpen(workflow: Workflow, id: string) {
+	const found = await workflowsFind(workflow, id);
+	if (WORKFLOWS_ENDED.includes(found.status)) {
 		throw new ApiError(
 			409,
 			"instance_ended",
@@ -59,38 +69,82 @@ async function workflowsFindOpen(env: Env, id: string) {
 	return found;
 }
 
+/**
+ * Sends a person's decision to an instance that waits for it, or will, with
+ * `workflowsDecide`.
+ *
+ * @returns The instance's status before it.
+ * @throws ApiError 404 when there is none with that id, 409 when it has ended.
+ */
+export async function workflowsApprove(
+	workflow: Workflow,
+	id: string,
+	approved: boolean,
+) {
+	const { instance, status } = await workflowsFindOpen(workflow, id);
+	try {
+		await instance.sendEvent({
+			type: WORKFLOWS_APPROVAL,
+			payload: { approved },
+		});
+	} catch (error) {
+		// It may have ended since it was looked up.
+		await workflowsFindOpen(workflow, id);
+		throw error;
+	}
+	return status;
+}
+
+/**
+ * Starts an instance, or finds the one that has been started with this id.
+ *
+ * @returns Its status.
+ */
+export async function workflowsStart<Params>(
+	workflow: Workflow<Params>,
+	id: string,
+	params: Params,
+) {
+	try {
+		await workflow.create({ id, params });
+	} catch (error) {
+		if (!workflowsFailed(error, /\binstance\.already_exists\b/)) {
+			throw error;
+		}
+		return (await workflowsFind(workflow, id)).status;
+	}
+	// Asking for the status could fail and so hide the id of what has started.
+	return "queued";
+}
+
 app.post("/workflows", operatorOnly, async (c) => {
 	const params = await readJson(c, workflowsRequest);
-	const id = crypto.randomUUID();
-	await c.env.MY_WORKFLOW.create({ id, params });
-	// Asking for the status could fail and so hide the id of what has started.
-	return c.json({ id, status: "queued" }, 202);
+	const key = idempotencyKey(c);
+	const id =
+		key === undefined
+			? crypto.randomUUID()
+			: await idempotentId("workflows", key);
+	const status = await workflowsStart(c.env.MY_WORKFLOW, id, params);
+	return c.json({ id, status }, 202);
 });
 
 app.get("/workflows/:id", operatorOnly, async (c) => {
 	const id = c.req.param("id");
-	const { status, output } = await workflowsFind(c.env, id);
-	return c.json({ id, status, output });
+	const { status, output, error } = await workflowsFind(c.env.MY_WORKFLOW, id);
+	return c.json({ id, status, output, error });
 });
 
 app.post("/workflows/:id/approval", operatorOnly, async (c) => {
-	const payload = await readJson(c, workflowsApproval);
+	const { approved } = await readJson(c, workflowsApproval);
 	const id = c.req.param("id");
-	const { instance, status } = await workflowsFindOpen(c.env, id);
-	try {
-		await instance.sendEvent({ type: WORKFLOWS_APPROVAL, payload });
-	} catch (error) {
-		// It may have ended since it was looked up.
-		await workflowsFindOpen(c.env, id);
-		throw error;
-	}
+	const status = await workflowsApprove(c.env.MY_WORKFLOW, id, approved);
 	return c.json({ id, status }, 202);
 });
 
 /**
  * Checks what an instance was started with: not every one is by the route.
  *
- * @throws NonRetryableError when it is no request.
+ * @throws NonRetryableError when it is not a valid request.
  */
 function workflowsCheck(params: unknown): WorkflowsRequest {
 	const result = workflowsRequest.safeParse(params);
@@ -106,7 +160,7 @@ function workflowsCheck(params: unknown): WorkflowsRequest {
  * @returns The first one, which may have come before this waits; a no when
  * nobody makes one in time.
  */
-async function workflowsDecide(step: WorkflowStep): Promise<WorkflowsDecision> {
+export async function workflowsDecide(step: WorkflowStep): Promise<Decision> {
 	try {
 		const event = await step.waitForEvent<{ approved?: boolean } | null>(
 			"wait for approval",
@@ -127,17 +181,17 @@ async function workflowsDecide(step: WorkflowStep): Promise<WorkflowsDecision> {
 }
 
 /**
- * Tells what has happened. Here goes what sends it on, such as an e-mail.
+ * Tells people what has happened. Send your e-mail or chat message from here.
  *
- * A step may run more than once, so pass `id` and `message` on as the key by
- * which the receiver knows a repeat.
+ * A step may run more than once: pass `instance` and `message` on, so that the
+ * receiver knows a repeat.
  */
 async function workflowsTell(
-	id: string,
+	instance: string,
 	message: string,
-	fields: Partial<WorkflowsDecision> = {},
+	fields: Partial<Decision> = {},
 ): Promise<void> {
-	console.log(JSON.stringify({ level: "info", message, id, ...fields }));
+	logInfo(message, { instance, ...fields });
 }
 
 /** Asks a person to approve a request, and acts on the decision. */
@@ -151,17 +205,20 @@ export class MyWorkflow extends WorkflowEntrypoint<Env, WorkflowsRequest> {
 	override async run(
 		event: Readonly<WorkflowEvent<WorkflowsRequest>>,
 		step: WorkflowStep,
-	): Promise<WorkflowsRequest & WorkflowsDecision> {
+	): Promise<WorkflowsRequest & Decision> {
 		const id = event.instanceId;
 
 		const request = await step.do("check request", async () =>
 			workflowsCheck(event.payload),
 		);
-		await step.sleep("leave time to terminate", "3 seconds");
 		await step.do("ask for approval", () =>
 			workflowsTell(id, "Approval wanted"),
 		);
 		const decision = await workflowsDecide(step);
+		if (decision.approved) {
+			// Until then, terminating the instance undoes a slip of the finger.
+			await step.sleep("leave time to withdraw", "5 seconds");
+		}
 		return step.do(
 			"carry out decision",
 			{

@@ -236,6 +236,13 @@ export function answerTruncated(...pieces: string[]): void {
 	api.streamEvents(() => answer(pieces, "max_tokens"));
 }
 
+/** Ways of saying that the model has reached its limit. */
+export const truncations: Record<string, (...pieces: string[]) => void> = {
+	"with max_tokens": answerTruncated,
+	"with model_context_window_exceeded": (...pieces) =>
+		api.streamEvents(() => answer(pieces, "model_context_window_exceeded")),
+};
+
 /** A call of a tool: its name and its input, which is no JSON as a string. */
 type Call = [name: string, input: unknown];
 

@@ -184,6 +184,11 @@ export function answerTruncated(...pieces: string[]): void {
 	api.streamEvents(() => [...pieces.map(textEvent), endEvents("length")]);
 }
 
+/** Ways of saying that the model has reached its limit. */
+export const truncations: Record<string, (...pieces: string[]) => void> = {
+	"with length": answerTruncated,
+};
+
 /** A call of a tool: its name and its input, which is no JSON as a string. */
 type Call = [name: string, input: unknown];
 

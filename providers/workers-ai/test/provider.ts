@@ -47,9 +47,9 @@ export function unconfigured<T>(run: () => Promise<T>): Promise<T> {
 	return run();
 }
 
-function failWithCode(code: number): void {
+function failWithCode(code: number, before = ""): void {
 	standIn(() => {
-		throw new Error(`${code}: ${SECRET_WORDS}`);
+		throw new Error(`${before}${code}: ${SECRET_WORDS}`);
 	});
 }
 
@@ -85,6 +85,7 @@ export const refusals: Record<string, () => void> = {
 export const busy: [seconds: string, fail: () => void][] = [
 	["60", () => failWithCode(3036)],
 	["60", () => failWithCode(3040)],
+	["60", () => failWithCode(3040, "InferenceUpstreamError: ")],
 ];
 
 /** Lets Workers AI be out of reach. */
@@ -258,6 +259,17 @@ export const textAnswers: Record<string, (...pieces: string[]) => void> = {
 export function answerTruncated(...pieces: string[]): void {
 	streamEvents(() => [...pieces.map(textEvent), endEvents(4096)]);
 }
+
+/** Ways of saying that the model has reached its limit. */
+export const truncations: Record<string, (...pieces: string[]) => void> = {
+	"with its tokens": answerTruncated,
+	"with length": (...pieces) =>
+		streamEvents(() => [
+			...pieces.map(textEvent),
+			event({ response: "", finish_reason: "length" }),
+			"data: [DONE]\n\n",
+		]),
+};
 
 /** A call of a tool: its name and its input, which is no JSON as a string. */
 type Call = [name: string, input: unknown];

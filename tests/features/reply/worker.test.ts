@@ -7,7 +7,6 @@ import {
 	answerText,
 	answerTool,
 	answerTools,
-	answerTruncated,
 	answerTruncatedTool,
 	failToAnswer,
 	failToConnect,
@@ -22,6 +21,7 @@ import {
 	textFailures,
 	textRequest,
 	toolAnswers,
+	truncations,
 	unconfigured,
 } from "../../../providers/workers-ai/test/provider";
 
@@ -63,6 +63,11 @@ const TOOLS = [
 	{ name: "book", description: "Books a table", schema: NOTHING },
 	{ name: "fail", description: "Fails", schema: NOTHING },
 	{ name: "wait", description: "Waits, and never ends", schema: NOTHING },
+	{
+		name: "stop",
+		description: "Waits until it is told to stop",
+		schema: NOTHING,
+	},
 ];
 
 let log: MockInstance<typeof console.error>;
@@ -95,16 +100,17 @@ describe("the model's answer", () => {
 	});
 
 	it("has no empty pieces", async () => {
-		answerText("", "Fine.");
-		const reader = (await ask()).body?.getReader();
-		const piece = await reader?.read();
-		expect(new TextDecoder().decode(piece?.value)).toBe("Fine.");
+		answerText("", "Fi", "", "ne.");
+		expect(await reply("?after=|")).toBe("Fi|ne.|");
 	});
 
-	it("says when the model's limit has cut it off", async () => {
-		answerTruncated("Fine, ", "and");
-		expect(await reply()).toBe("Fine, and (truncated)");
-	});
+	it.each(Object.keys(truncations))(
+		"says that the model's limit has cut it off, %s",
+		async (way) => {
+			truncations[way]?.("Fine, ", "and");
+			expect(await reply()).toBe("Fine, and (truncated)");
+		},
+	);
 
 	it("is one of a model that has room for it", async () => {
 		answerText("Fine.");
@@ -132,6 +138,20 @@ describe("the model's answer", () => {
 		expect(await reply()).toBe("Well, (failed)");
 		expect(logged()).toContain("The model gave no answer");
 		expect(logged()).not.toContain(SECRET_WORDS);
+	});
+
+	it("leaves no timer behind, which would keep an object in memory", async () => {
+		const set = vi.spyOn(globalThis, "setTimeout");
+		const clear = vi.spyOn(globalThis, "clearTimeout");
+		answerText("Fine.");
+		await reply();
+		const limits = set.mock.calls.flatMap(([, ms], index) =>
+			ms === 120_000 ? [set.mock.results[index]?.value] : [],
+		);
+		expect(limits).not.toEqual([]);
+		for (const limit of limits) {
+			expect(clear).toHaveBeenCalledWith(limit);
+		}
 	});
 
 	it("says in the logs that it took too long", async () => {
@@ -270,6 +290,12 @@ describe("tools", () => {
 		expect(await reply("?tools=1&ms=300")).toBe(" (truncated)");
 		expect(requests()).toHaveLength(1);
 		expect(JSON.stringify(info.mock.calls)).toContain("The tool may stop");
+		expect(log).not.toHaveBeenCalled();
+	});
+
+	it("have not failed when they stop for the signal", async () => {
+		answerTool("stop", {}, "Fine.");
+		expect(await reply("?tools=1&ms=300")).toBe(" (truncated)");
 		expect(log).not.toHaveBeenCalled();
 	});
 

@@ -58,10 +58,18 @@ const replyTools = {
 			return new Promise(() => {});
 		},
 	}),
+	stop: modelTool({
+		description: "Waits until it is told to stop",
+		input: z.strictObject({}),
+		run: (_, signal) =>
+			new Promise((_, reject) => {
+				signal.addEventListener("abort", () => reject(signal.reason));
+			}),
+	}),
 };
 
 app.get("/reply", async (c) => {
-	const { ms, tools } = c.req.query();
+	const { ms, tools, after = "" } = c.req.query();
 	const gone = new AbortController();
 	const signals = ms
 		? [gone.signal, AbortSignal.timeout(Number(ms))]
@@ -85,7 +93,8 @@ app.get("/reply", async (c) => {
 				controller.close();
 				return;
 			}
-			controller.enqueue(new TextEncoder().encode(next.value));
+			const text = next.value.concat(after);
+			controller.enqueue(new TextEncoder().encode(text));
 			try {
 				next = await pieces.next();
 			} catch {

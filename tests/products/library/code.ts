@@ -85,7 +85,7 @@ app.get("/broken/:how", operatorOnly, async (c) => {
 				throw new RangeError("Mine");
 			default:
 				await sql`SELECT 1`;
-				return sql`SELECT pg_sleep(60)`;
+				return sql`SELECT pg_sleep(11)`;
 		}
 	});
 	return c.json({ rows });

@@ -1,0 +1,95 @@
+"""Reminders under `wrangler dev`, with work that takes long and that fails."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import link_toolchain
+from dev_server import DevServer, serve
+
+#: Work of two seconds, which fails for the user `unlucky` at the first try.
+WORK = """\
+\t\tlogInfo("Reminder fires", { userId });
+\t\tawait scheduler.wait(2000);
+\t\tif (userId === "unlucky" && !(await this.ctx.storage.get("tried"))) {
+\t\t\tawait this.ctx.storage.put("tried", true);
+\t\t\tthrow new Error("Not now");
+\t\t}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(render: Callable[..., Path]) -> Iterator[DevServer]:
+    """A server of a project with work of its own."""
+    project = link_toolchain(render(["alarms"], project_name="test-alarms"))
+    code = (project / "src/index.ts").read_text()
+    line = '\t\tlogInfo("Reminder fired", { userId });\n'
+    assert code.count(line) == 1
+    (project / "src/index.ts").write_text(code.replace(line, WORK + line))
+    with serve(project) as server:
+        yield server
+
+
+def put(server: DevServer, user: str, seconds: int) -> dict:
+    """Start a reminder, or change its interval, and return the answer."""
+    body = {"everySeconds": seconds}
+    path = f"/reminders/{user}"
+    answer = server.http.put(path, headers=server.operator, json=body)
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def lines(server: DevServer, message: str, user: str) -> list[dict]:
+    """Return the log lines with a message about a user."""
+    found = [
+        json.loads(line[line.index('{"level"') :])
+        for line in server.log.read_text().splitlines()
+        if '{"level"' in line
+    ]
+    return [
+        line
+        for line in found
+        if line["message"] == message and line.get("userId") == user
+    ]
+
+
+def start_and_wait(server: DevServer, user: str) -> None:
+    """Start a reminder, and wait until it is at work for the first time."""
+    put(server, user, 1)
+    server.wait_until(lambda: lines(server, "Reminder fires", user))
+
+
+def test_a_reminder_that_is_cancelled_at_work_stays_cancelled(
+    server: DevServer,
+) -> None:
+    start_and_wait(server, "ada")
+    deleted = server.http.delete("/reminders/ada", headers=server.operator)
+    assert deleted.status_code == 204
+    server.wait_until(lambda: lines(server, "Reminder fired", "ada"))
+    time.sleep(3)
+    assert server.http.get("/reminders/ada").status_code == 404
+    assert len(lines(server, "Reminder fires", "ada")) == 1
+
+
+def test_an_interval_that_is_changed_at_work_stays_changed(server: DevServer) -> None:
+    start_and_wait(server, "bob")
+    changed = put(server, "bob", 3600)
+    server.wait_until(lambda: len(lines(server, "Reminder fired", "bob")) == 2)
+    shown = server.http.get("/reminders/bob").json()
+    assert shown["everySeconds"] == 3600
+    assert shown["fired"] == 2
+    assert shown["next"] > changed["next"]
+
+
+def test_a_firing_that_fails_is_tried_again_and_counted_once(
+    server: DevServer,
+) -> None:
+    put(server, "unlucky", 6)
+    server.wait_until(lambda: lines(server, "Reminder fired", "unlucky"))
+    assert server.http.get("/reminders/unlucky").json()["fired"] == 1
+    (line,) = lines(server, "Reminder failed", "unlucky")
+    assert line["failures"] == 1
+    assert line["error"]["message"] == "Not now"
