@@ -124,6 +124,7 @@ class Model(HTTPServer):
     Attributes:
         pieces: What it says next, piece by piece; `None` ends an answer.
         closed: Set when a client went away in the middle of an answer.
+        reason: Why its answers end.
         window: How many characters it takes; it refuses a longer conversation.
     """
 
@@ -132,6 +133,7 @@ class Model(HTTPServer):
         super().__init__("127.0.0.1", 0, threaded=True)
         self.pieces: Queue[str | None] = Queue()
         self.closed = threading.Event()
+        self.reason = "stop"
         self.window = 1_000_000
         self.expect_request(re.compile(".*")).respond_with_handler(self.answer)
 
@@ -161,8 +163,9 @@ class Model(HTTPServer):
     def events(self, pieces: Iterator[str]) -> Iterator[str]:
         """Yield server-sent events: a piece each, and the end."""
         deltas = ({"delta": {"content": piece}} for piece in pieces)
+        end = {"delta": {}, "finish_reason": self.reason}
         try:
-            for choice in chain(deltas, [{"delta": {}, "finish_reason": "stop"}]):
+            for choice in chain(deltas, [end]):
                 event = {"id": "1", "choices": [{"index": 0, **choice}]}
                 yield f"data: {json.dumps(event)}\n\n"
             yield "data: [DONE]\n\n"

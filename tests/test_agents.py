@@ -9,15 +9,17 @@ from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import workbench
-from conftest import link_toolchain
+from conftest import FEATURES, assert_clean, link_toolchain, node
 from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
+from workbench import ROOT
 
 
 @dataclass
@@ -181,6 +183,16 @@ def test_plain_text_over_a_websocket_is_answered_piece_by_piece(
         page.wait_for("done")
 
 
+def wait_until_closed(model: Model) -> None:
+    """Let the model go on until nobody listens, and forget what it still says."""
+    deadline = time.monotonic() + 20
+    while not model.closed.wait(0.2):
+        assert time.monotonic() < deadline
+        model.pieces.put("lo")
+    while not model.pieces.empty():
+        model.pieces.get()
+
+
 def test_a_conversation_that_outgrows_the_model_goes_on(
     server: DevServer, model: Model
 ) -> None:
@@ -240,6 +252,26 @@ def test_a_conversation_that_is_cleared_keeps_no_turn_that_still_runs(
     assert messages(server, "cleared") == [("user", "And now?"), ("assistant", "Yes.")]
 
 
+def test_a_client_that_goes_away_while_it_waits_gives_up_its_turn(
+    server: DevServer, model: Model
+) -> None:
+    model.closed.clear()
+    with open_page(server, "places") as page:
+        call = page.start("chat", "Hi")
+        model.pieces.put("Hel")
+        page.wait_for("rpc", id=call)
+        request = {"json": {"message": "I?"}, "headers": server.operator}
+        with pytest.raises(httpx.ReadTimeout):
+            server.http.post(path("places"), **request, timeout=0.5)
+        model.say("lo!")
+        page.wait_for("rpc", id=call, done=True)
+        wait_until_closed(model)
+        model.say("Yes.")
+        page.call("chat", "And I?")
+    said = [text for _, text in messages(server, "places")]
+    assert said == ["Hi", "Hello!", "And I?", "Yes."]
+
+
 def test_a_client_that_reads_nothing_holds_up_nobody(
     server: DevServer, model: Model
 ) -> None:
@@ -261,12 +293,7 @@ def test_a_client_that_goes_away_ends_the_work_of_the_model(
         "POST", path("away"), json={"message": "Hi"}, headers=server.operator
     ) as response:
         next(response.iter_lines())
-    deadline = time.monotonic() + 20
-    while not model.closed.wait(0.2):
-        assert time.monotonic() < deadline
-        model.pieces.put("lo")
-    while not model.pieces.empty():
-        model.pieces.get()
+    wait_until_closed(model)
     assert messages(server, "away") == []
 
 
@@ -352,6 +379,168 @@ def test_no_other_object_is_reached_through_the_route_of_the_agents(
     assert code in ("not_found", "invalid_name")
 
 
+# --- Agents of the user's own ------------------------------------------------------
+
+#: What a user writes below `// Your code`.
+OWN_AGENT = """
+/** Answers customers, and knows their orders. */
+export class SupportAgent extends AiAgent {
+	protected override instructions(): string {
+		return "You help the customers of a shop.";
+	}
+
+	protected override tools(): Record<string, ModelTool> {
+		return {
+			orderStatus: modelTool({
+				description: "Tells the status of an order.",
+				input: z.strictObject({ order: z.string() }),
+				run: ({ order }) => {
+					this.addNote(`Looked up ${order}.`);
+					return "sent";
+				},
+			}),
+		};
+	}
+
+	@callable()
+	@agentsGuarded
+	async greet(name: string): Promise<string> {
+		return `Hello ${agentArguments(z.string(), name)}`;
+	}
+}
+
+agentRoutes("support-agent", (env) => env.Support);
+"""
+
+#: What the user's tests say of it.
+OWN_TEST = """
+import { env, exports } from "cloudflare:workers";
+import { afterEach, expect, it, vi } from "vitest";
+import { answerText, answerTool, requests } from "./provider";
+
+const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
+const PATH = "/agents/support-agent/ada";
+
+afterEach(() => vi.restoreAllMocks());
+
+function request(path: string, init: RequestInit = {}): Promise<Response> {
+	const headers = { ...OPERATOR, ...init.headers };
+	const url = `https://example.com${path}`;
+	return exports.default.fetch(new Request(url, { ...init, headers }));
+}
+
+function say(message: string, path = PATH): Promise<Response> {
+	const headers = { "Content-Type": "application/json" };
+	const body = JSON.stringify({ message });
+	return request(path, { method: "POST", headers, body });
+}
+
+async function texts(path = PATH): Promise<string[]> {
+	const response = await request(path);
+	const { messages } = await response.json<{ messages: { text: string }[] }>();
+	return messages.map(({ text }) => text);
+}
+
+async function open(ticket: string, path = PATH): Promise<Response> {
+	const init = { headers: { Upgrade: "websocket" } };
+	const url = `https://example.com${path}?ticket=${ticket}`;
+	return exports.default.fetch(new Request(url, init));
+}
+
+it("chats with its own instructions and tools", async () => {
+	answerTool("orderStatus", { order: "7" }, "It was sent.");
+	expect(await (await say("Where is 7?")).text()).toContain("It was sent.");
+	expect(await texts()).toEqual([
+		"Looked up 7.",
+		"Where is 7?",
+		"It was sent.",
+	]);
+	const [first, second] = requests().map((sent) => JSON.stringify(sent));
+	expect(first).toContain("You help the customers of a shop.");
+	expect(first).toContain("Tells the status of an order.");
+	expect(second).toContain('"sent"');
+	expect(await texts("/agents/ai-agent/ada")).toEqual([]);
+	answerText("Yes.");
+	await (await say("Hi", "/agents/ai-agent/ada")).text();
+	expect(JSON.stringify(requests())).not.toContain("orderStatus");
+});
+
+it("is not asked again when it has used a tool", async () => {
+	answerText("Yes.");
+	await (await say("Hi")).text();
+	answerTool("orderStatus", { order: "8" }, "It was sent.");
+	const run = vi.mocked(env.AI.run);
+	const answer = run.getMockImplementation();
+	let asked = 0;
+	run.mockImplementation(((...call: Parameters<typeof env.AI.run>) => {
+		asked += 1;
+		return asked === 1
+			? answer?.(...call)
+			: Promise.reject(new Error("5021: No"));
+	}) as typeof env.AI.run);
+	expect((await say("Where is 8?")).status).toBe(502);
+	expect(asked).toBe(2);
+});
+
+it("has tickets of its own, and calls", async () => {
+	const init = { method: "POST" };
+	const made = await request(`${PATH}/ticket`, init);
+	const { ticket } = await made.json<{ ticket: string }>();
+	expect((await open(ticket, "/agents/ai-agent/ada")).status).toBe(401);
+	const { status, webSocket } = await open(ticket);
+	expect(status).toBe(101);
+	expect((await open(ticket)).status).toBe(401);
+
+	const frames: unknown[] = [];
+	webSocket?.addEventListener("message", ({ data }) => {
+		frames.push(JSON.parse(String(data)));
+	});
+	webSocket?.accept();
+	const call = { type: "rpc", id: "1", method: "greet", args: ["Bob"] };
+	webSocket?.send(JSON.stringify(call));
+	await vi.waitFor(() => {
+		const done = { type: "rpc", success: true, result: "Hello Bob" };
+		expect(frames).toContainEqual(expect.objectContaining(done));
+	});
+	expect(frames).toContainEqual(
+		expect.objectContaining({ agent: "support-agent", name: "ada" }),
+	);
+});
+
+it("is cleared, and locked", async () => {
+	answerText("Yes.");
+	await (await say("Hi")).text();
+	expect((await request(PATH, { method: "DELETE" })).status).toBe(204);
+	expect(await texts()).toEqual([]);
+	const url = `https://example.com${PATH}`;
+	const stranger = await exports.default.fetch(new Request(url));
+	expect(stranger.status).toBe(401);
+});
+"""
+
+
+@pytest.mark.parametrize("features", [["agents"], FEATURES], ids=["alone", "all"])
+def test_a_second_class_of_agents_needs_no_copied_line(
+    render: Callable[..., Path], features: list[str]
+) -> None:
+    project = link_toolchain(render(features))
+    write_at(project / "src/index.ts", "// Your code\n", OWN_AGENT)
+    config = project / "wrangler.jsonc"
+    entry = '\t\t\t{ "name": "Support", "class_name": "SupportAgent" },\n'
+    write_at(config, "// Your durable_objects\n", entry)
+    migration = '\t\t{ "tag": "user-1", "new_sqlite_classes": ["SupportAgent"] },\n'
+    write_at(config, '(tags that start with "user-")\n', migration)
+    (project / "test/support.test.ts").write_text(OWN_TEST.lstrip())
+    assert_clean(project)
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "support")
+
+
+def write_at(path: Path, anchor: str, text: str) -> None:
+    """Write text right below an anchor of a file."""
+    before, after = path.read_text().split(anchor, 1)
+    path.write_text(f"{before}{anchor}{text}{after}")
+
+
 # --- Tickets --------------------------------------------------------------------
 
 
@@ -416,11 +605,17 @@ def open_panel(browser: Browser, server: DevServer, name: str) -> Locator:
     return panel
 
 
+def rename(panel: Locator, title: str) -> None:
+    """Give the agent of a panel another title."""
+    panel.get_by_label("Title").fill(title)
+    panel.get_by_role("button", name="Rename").click()
+
+
 def test_two_browsers_show_one_conversation_while_it_goes_on(
     site: DevServer, model: Model, browser: Browser
 ) -> None:
     ada, bob = (open_panel(browser, site, "ada") for _ in range(2))
-    ada.get_by_label("Title").fill("Plans")
+    rename(ada, "Plans")
     expect(bob.get_by_label("Title")).to_have_value("Plans")
 
     ada.get_by_label("Message").fill("Hi")
@@ -439,6 +634,33 @@ def test_two_browsers_show_one_conversation_while_it_goes_on(
         said = panel.get_by_role("log").get_by_role("paragraph")
         expect(said.last).to_have_text("reminder Tea", timeout=20_000)
 
+    bob.get_by_role("button", name="Clear").click()
+    for panel in (ada, bob):
+        said = panel.get_by_role("log").get_by_role("paragraph")
+        expect(said).to_have_count(0)
+
+
+def test_a_browser_shows_what_an_agent_refuses_and_what_was_cut(
+    site: DevServer, model: Model, browser: Browser
+) -> None:
+    panel = open_panel(browser, site, "refusing")
+    model.window = 1
+    try:
+        panel.get_by_label("Message").fill("Hi")
+        panel.get_by_role("button", name="Send").click()
+        refused = panel.get_by_text("The model gave no usable answer.", exact=True)
+        expect(refused).to_be_visible()
+    finally:
+        model.window = 1_000_000
+
+    model.reason = "length"
+    try:
+        model.say("Hel")
+        panel.get_by_role("button", name="Send").click()
+        expect(panel.get_by_text("too long and was cut")).to_be_visible()
+    finally:
+        model.reason = "stop"
+
 
 def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
     site: DevServer, browser: Browser
@@ -453,7 +675,7 @@ def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
     assert ticket.value.status == 201
     expect(ada.get_by_label("Title")).to_be_enabled(timeout=20_000)
     expect(bob.get_by_label("Title")).to_be_enabled(timeout=20_000)
-    ada.get_by_label("Title").fill("Plans")
+    rename(ada, "Plans")
     expect(bob.get_by_label("Title")).to_have_value("Plans")
 
 

@@ -301,7 +301,7 @@ export function agentRoutes(
 
 	app.post(path, operatorOnly, async (c) => {
 		const body = JSON.stringify(await readJson(c, agentRequest));
-		return pass(c, { method: "POST", body, signal: c.req.raw.signal });
+		return pass(c, { method: "POST", body });
 	});
 
 	app.delete(path, operatorOnly, async (c) => {
@@ -556,10 +556,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 		}
 		const { message } = agentRequest.parse(await request.json());
 		const abort = new AbortController();
-		const pieces = this.reply(message, {
-			signal: abort.signal,
-			isWanted: () => !request.signal.aborted,
-		});
+		const pieces = this.reply(message, { signal: abort.signal });
 		try {
 			const events = agentEvents(this, await pieces.next(), pieces, abort);
 			const headers = { "Content-Type": "text/event-stream" };
