@@ -22,6 +22,7 @@ from conftest import (
     PROVIDERS,
     WRANGLER,
     assert_clean,
+    link_toolchain,
     node,
     run,
     set_id,
@@ -144,6 +145,25 @@ def test_the_scripts_do_all_of_their_own_work(project: Project, script: str) -> 
     (directory / "worker-configuration.d.ts").unlink(missing_ok=True)
     run([NPM, "run", script], directory)
     assert (directory / "worker-configuration.d.ts").exists() == (script != "check")
+
+
+def test_scripts_say_nothing_while_all_is_well(project: Project) -> None:
+    directory = project(["agents", "assets"], project_name="quiet")
+    for script in ("types", "typecheck"):
+        assert run([NPM, "run", "--silent", script], directory) == ""
+
+
+def test_types_say_what_is_wrong_with_the_config(
+    render: Callable[..., Path],
+) -> None:
+    directory = link_toolchain(render([]))
+    config = directory / "wrangler.jsonc"
+    config.write_text(config.read_text().replace('"main"', '"mian"'))
+    assert "mian" in node(directory, directory / "scripts/types.mjs")
+
+    config.write_text(config.read_text().replace('"my-worker"', "5"))
+    with pytest.raises(AssertionError, match=r'"name" to be of type string'):
+        node(directory, directory / "scripts/types.mjs")
 
 
 def test_a_floating_promise_is_an_error(project: Project) -> None:

@@ -2,6 +2,7 @@ import { defineConfig } from "vite";
 
 // Builds the panel of the agents, which is written with React.
 export default defineConfig({
+	logLevel: "warn",
 	build: {
 		outDir: "public/dist",
 		copyPublicDir: false,
