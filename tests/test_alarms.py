@@ -9,6 +9,7 @@ import pytest
 
 from conftest import link_toolchain
 from dev_server import DevServer, serve
+from test_updates import edit
 
 #: Work of two seconds, which fails for the user `unlucky` at the first try.
 WORK = """\
@@ -25,10 +26,7 @@ WORK = """\
 def server(render: Callable[..., Path]) -> Iterator[DevServer]:
     """A server of a project with work of its own."""
     project = link_toolchain(render(["alarms"], project_name="test-alarms"))
-    code = (project / "src/index.ts").read_text()
-    line = '\t\tlogInfo("Reminder fired", { userId });\n'
-    assert code.count(line) == 1
-    (project / "src/index.ts").write_text(code.replace(line, WORK + line))
+    edit(project, "src/index.ts", "\t\t// Your reminder", WORK.rstrip("\n"))
     with serve(project) as server:
         yield server
 

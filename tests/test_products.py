@@ -1,14 +1,19 @@
 """Products built on the template as users do it, with no edit inside a region."""
 
+import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
-from conftest import ROOT, assert_clean, node
+from conftest import assert_clean, link_toolchain, node
 from dev_server import DevServer, serve
 from test_updates import edit
+from workbench import NODE, ROOT
 
 Project = Callable[..., Path]
 
@@ -172,3 +177,167 @@ def test_the_function_that_queues_says_what_is_not_set(
 def test_own_secret_is_in_dev_vars(shortener_server: DevServer) -> None:
     text = (shortener_server.project / ".dev.vars").read_text()
     assert re.search("^PAGER_KEY=$", text, re.MULTILINE)
+
+
+# --- A support desk -------------------------------------------------------------
+
+DESK = [
+    ("src/index.ts", "\t\t// Your reminder", "\t\tawait scheduler.wait(2000);"),
+    (
+        "wrangler.jsonc",
+        "\t\t\t// Your durable_objects",
+        '\t\t\t{ "name": "TICKET_CARD", "class_name": "TicketCard" },\n'
+        '\t\t\t{ "name": "SupportAgent", "class_name": "SupportAgent" },',
+    ),
+    (
+        "wrangler.jsonc",
+        '\t\t// Your migrations after v1 (tags that start with "user-")',
+        '\t\t{ "tag": "user-desk", '
+        '"new_sqlite_classes": ["TicketCard", "SupportAgent"] },',
+    ),
+    (
+        "wrangler.jsonc",
+        "\t\t// Your workflows",
+        '\t\t{ "name": "refund", "binding": "REFUND", "class_name": "Refund" },',
+    ),
+    ("wrangler.jsonc", "\t\t\t// Your secrets", '\t\t\t"PAGER_KEY",'),
+    (
+        ".dev.vars.example",
+        "# Your secrets, with an empty line before each",
+        "\n# Wakes who is on call\nPAGER_KEY=",
+    ),
+]
+
+
+def chunk(delta: dict, end: str | None = None) -> str:
+    """Return a piece of a streamed answer, as OpenAI documents it."""
+    choice = {"index": 0, "delta": delta, "finish_reason": end}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n"
+
+
+def answer(request: Request) -> Response:
+    """Answer as a model that uses the first tool, then says what that returned."""
+    asked = request.get_json()
+    if not asked.get("stream"):
+        message = {"role": "assistant", "content": '{"urgency":"high"}'}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return Response(json.dumps({"choices": [choice]}), mimetype="application/json")
+    last = asked["messages"][-1]
+    if last["role"] == "tool":
+        pieces = [chunk({"content": f"Found {last['content']}"}), chunk({}, "stop")]
+    else:
+        function = {"name": "findTicket", "arguments": '{"id":"t1"}'}
+        call = {"index": 0, "id": "1", "type": "function", "function": function}
+        pieces = [chunk({"tool_calls": [call]}), chunk({}, "tool_calls")]
+    text = "".join([*pieces, "data: [DONE]\n\n"])
+    return Response(text, mimetype="text/event-stream")
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[HTTPServer]:
+    """A stand-in for OpenAI's API."""
+    with HTTPServer() as server:
+        server.expect_request("/chat/completions").respond_with_handler(answer)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def desk(render: Callable[..., Path], model: HTTPServer) -> Path:
+    """A desk on Postgres, workflows, reminders and agents."""
+    features = ["hyperdrive", "workflows", "alarms", "agents", "structured-output"]
+    project = link_toolchain(
+        render(features, ai_provider="openai", package_manager="pnpm")
+    )
+    return build(project, "desk", DESK)
+
+
+@pytest.fixture(scope="module")
+def desk_server(desk: Path, model: HTTPServer) -> Iterator[DevServer]:
+    """The desk, served, with the stand-in for the model."""
+    (desk / ".dev.vars").write_text("OPENAI_API_KEY=key\n")
+    gateway = f"AI_GATEWAY_BASE_URL:{model.url_for('')}"
+    command = [NODE, "scripts/dev.mjs", "--var", gateway]
+    with serve(desk, command) as server:
+        server.http.headers.update(server.operator)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ticket(desk_server: DevServer) -> str:
+    """A ticket of the desk; returns its id."""
+    made = desk_server.http.post(
+        "/tickets", json={"id": "t1", "subject": "The lamp is broken"}
+    )
+    assert made.status_code == 201, made.text
+    return "t1"
+
+
+def test_the_desk_is_clean_and_passes_all_tests(desk: Path) -> None:
+    assert_clean(desk)
+    node(desk, ROOT / "node_modules/vitest/vitest.mjs", "run")
+
+
+def test_own_errors_of_a_query_reach_the_client(
+    desk_server: DevServer, ticket: str
+) -> None:
+    missing = desk_server.http.get("/tickets/none")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "no_ticket")
+    again = desk_server.http.post("/tickets", json={"id": ticket, "subject": "Again"})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "ticket_exists")
+
+
+def test_own_durable_object_asks_the_database(
+    desk_server: DevServer, ticket: str
+) -> None:
+    card = desk_server.http.get(f"/tickets/{ticket}/card")
+    assert card.json() == {"subject": "The lamp is broken"}
+
+
+def test_own_schema_shapes_the_models_answer(
+    desk_server: DevServer, ticket: str
+) -> None:
+    urgency = desk_server.http.get(f"/tickets/{ticket}/urgency")
+    assert urgency.json() == {"urgency": "high"}
+
+
+def test_own_agent_answers_with_its_tool(desk_server: DevServer, ticket: str) -> None:
+    path = "/agents/support-agent/ada"
+    said = desk_server.http.post(path, json={"message": "What of my lamp?"})
+    assert "The lamp is broken" in said.text
+    assert said.text.rstrip().endswith("data: [DONE]")
+    passed = desk_server.http.post(f"{path}/ticket")
+    assert (passed.status_code, list(passed.json())) == (201, ["ticket"])
+    kept = desk_server.http.get(path).json()["messages"]
+    assert [one["role"] for one in kept] == ["user", "assistant"]
+    other = desk_server.http.get("/agents/ai-agent/ada").json()["messages"]
+    assert other == []
+
+
+def test_own_workflow_takes_one_decision(desk_server: DevServer, ticket: str) -> None:
+    http = desk_server.http
+    started = http.post(f"/refunds/{ticket}")
+    assert started.json() == {"id": ticket, "pager": 0}
+    unknown = http.post("/refunds/none/approval", json={"approved": True})
+    assert unknown.status_code == 404
+    decided = http.post(f"/refunds/{ticket}/approval", json={"approved": True})
+    assert decided.status_code == 202
+    desk_server.wait_until(
+        lambda: http.get(f"/refunds/{ticket}").json()["status"] == "complete"
+    )
+    output = http.get(f"/refunds/{ticket}").json()["output"]
+    assert output == {"subject": "The lamp is broken", "approved": True}
+    late = http.post(f"/refunds/{ticket}/approval", json={"approved": False})
+    assert late.status_code == 409
+
+
+def test_a_reminder_that_is_cancelled_at_work_stays_cancelled(
+    desk_server: DevServer,
+) -> None:
+    http = desk_server.http
+    http.put("/reminders/ada", json={"everySeconds": 1})
+    desk_server.wait_until(lambda: "Reminder fired" in desk_server.log.read_text())
+    assert http.delete("/reminders/ada").status_code == 204
+    fired = desk_server.log.read_text().count("Reminder fired")
+    time.sleep(3.5)
+    assert http.get("/reminders/ada").status_code == 404
+    assert desk_server.log.read_text().count("Reminder fired") == fired

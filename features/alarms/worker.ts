@@ -77,6 +77,7 @@ export class Reminder extends DurableObject<Env> {
 	 */
 	async fire(userId: string): Promise<void> {
 		logInfo("Reminder fired", { userId });
+		// Your reminder
 	}
 
 	/**

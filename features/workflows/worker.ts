@@ -192,6 +192,7 @@ async function workflowsTell(
 	fields: Partial<Decision> = {},
 ): Promise<void> {
 	logInfo(message, { instance, ...fields });
+	// Your messages
 }
 
 /** Asks a person to approve a request, and acts on the decision. */

@@ -21,7 +21,8 @@ app.post("/tickets", operatorOnly, async (c) => {
 	try {
 		await hyperdriveQuery(
 			c.env,
-			(sql) => sql`INSERT INTO tickets (id, subject) VALUES (${id}, ${subject})`,
+			(sql) =>
+				sql`INSERT INTO tickets (id, subject) VALUES (${id}, ${subject})`,
 		);
 	} catch (error) {
 		if (error instanceof DatabaseError && error.sqlState === "23505") {
@@ -104,21 +105,16 @@ app.post("/refunds/:id", operatorOnly, async (c) => {
 });
 
 app.get("/refunds/:id", operatorOnly, async (c) => {
-	const { status, output } = await workflowsFind(
-		c.env.REFUND,
-		c.req.param("id"),
-	);
+	const id = c.req.param("id");
+	const { status, output } = await workflowsFind(c.env.REFUND, id);
 	return c.json({ status, output });
 });
 
 const refundApproval = z.strictObject({ approved: z.boolean() });
 
 app.post("/refunds/:id/approval", operatorOnly, async (c) => {
-	const approval = await readJson(c, refundApproval);
-	const status = await workflowsApprove(
-		c.env.REFUND,
-		c.req.param("id"),
-		approval,
-	);
+	const { approved } = await readJson(c, refundApproval);
+	const id = c.req.param("id");
+	const status = await workflowsApprove(c.env.REFUND, id, approved);
 	return c.json({ status }, 202);
 });
