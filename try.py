@@ -1,14 +1,19 @@
-"""Makes a project from this checkout and serves it until Ctrl-C."""
+"""Makes a project from this checkout and serves it until Ctrl-C.
+
+Features that ask a model get their answers from a stand-in on this machine.
+"""
 
 import argparse
 import json
+import re
 import shutil
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from tools import workbench
+from tools import model_stand_in, workbench
 
 # Says, in a folder, that it was made here and may be made anew.
 MARK = ".made-by-try"
@@ -29,7 +34,7 @@ def main() -> None:
     workbench.free_ports(options.port)
     try:
         workbench.set_up_python()
-        make_project(options.dir.resolve(), options.features)
+        make_project(options.dir.resolve(), options.features, options.provider)
         serve(options.dir.resolve(), options.port)
     except KeyboardInterrupt:
         sys.exit(0)
@@ -39,7 +44,8 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line.
 
     Returns:
-        `features` (list of ids), `dir` (path) and `port` (0: any free one).
+        `features` (list of ids), `provider` (id), `dir` (path) and `port` (0: any
+        free one).
 
     Raises:
         SystemExit: It asks for help, or makes no sense.
@@ -52,6 +58,13 @@ def parse_arguments() -> argparse.Namespace:
         nargs="*",
         metavar="FEATURE",
         help="what the Worker does: the name of a folder in features/",
+    )
+    parser.add_argument(
+        "--provider",
+        choices=sorted(path.name for path in (workbench.ROOT / "providers").iterdir()),
+        default="openai",
+        help="whose model features ask (default: openai). A stand-in answers for "
+        "openai and anthropic; workers-ai answers on Cloudflare only",
     )
     parser.add_argument(
         "--dir",
@@ -77,18 +90,21 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def make_project(folder: Path, features: list[str]) -> None:
+def make_project(folder: Path, features: list[str], provider: str) -> None:
     """Copies the template and installs the packages of the project.
 
     Args:
         folder: Where to. Only an earlier project of this command is replaced.
         features: The ids of the chosen features.
+        provider: The id of the provider of a model, if one of them asks one.
 
     Raises:
         SystemExit: The folder is in use, Copier refused or npm failed.
     """
     clear(folder)
-    workbench.copy_project(folder, f"features={json.dumps(features)}")
+    workbench.copy_project(
+        folder, f"features={json.dumps(features)}", f"ai_provider={provider}"
+    )
     (folder / MARK).touch()
     workbench.set_up_npm("Installing its packages", folder)
 
@@ -128,16 +144,28 @@ def serve(folder: Path, port: int) -> None:
     """
     port, inspector_port = workbench.free_ports(port, 0)
     script = [workbench.NODE, "scripts/dev.mjs", "--port", str(port)]
+    script += ["--inspector-port", str(inspector_port)]
     environment = workbench.quiet_environment()
     # As under npm, the script stops by itself when this process is killed.
     environment["npm_lifecycle_event"] = "dev"
-    with workbench.started(
-        [*script, "--inspector-port", str(inspector_port)], cwd=folder, env=environment
-    ) as server:
+    lines = [f"Project: {folder}"]
+    with ExitStack() as stack:
+        config = (folder / "wrangler.jsonc").read_text("utf-8")
+        if "AI_GATEWAY_BASE_URL" in config:
+            address = stack.enter_context(model_stand_in.served())
+            script += ["--var", f"AI_GATEWAY_BASE_URL:{address}"]
+            for key in re.findall(r"(?:OPENAI|ANTHROPIC)_API_KEY", config):
+                script += ["--var", f"{key}:stand-in"]
+            lines.append(f"Model: a stand-in on {address}, which only repeats")
+        server = stack.enter_context(
+            workbench.started(script, cwd=folder, env=environment)
+        )
         workbench.wait_for_health(server, port)
-        # The line break in one piece with the line, as the server prints too.
-        ready = f"Serving on http://127.0.0.1:{port} - Ctrl-C stops it\n"
-        print(ready, end="", flush=True)
+        if (folder / ".dev.vars").exists():
+            lines.append(f"API token: in {folder / '.dev.vars'}")
+        lines.append(f"Serving on http://127.0.0.1:{port} - Ctrl-C stops it\n")
+        # In one piece, since the server prints too.
+        print("\n".join(lines), end="", flush=True)
         sys.exit(server.wait())
 
 

@@ -85,7 +85,7 @@ def test_an_interval_that_is_changed_at_work_stays_changed(server: DevServer) ->
 def test_a_firing_that_fails_is_tried_again_and_counted_once(
     server: DevServer,
 ) -> None:
-    put(server, "unlucky", 6)
+    put(server, "unlucky", 10)
     server.wait_until(lambda: lines(server, "Reminder fired", "unlucky"))
     assert server.http.get("/reminders/unlucky").json()["fired"] == 1
     (line,) = lines(server, "Reminder failed", "unlucky")

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+import model_stand_in
 from dev_server import left_over
 from workbench import ROOT
 
@@ -51,6 +52,31 @@ def test_it_serves_a_new_project_until_ctrl_c(trying: subprocess.Popen[str]) -> 
 
     assert trying.wait(timeout=30) == 0
     assert left_over(processes) == []
+
+
+def test_a_stand_in_answers_for_both_apis_in_text_and_in_json() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "ends": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "people": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    asked = {"messages": [{"role": "user", "content": "Hello"}]}
+    openai_json = {"response_format": {"json_schema": {"schema": schema}}}
+    anthropic_json = {"output_config": {"format": {"schema": schema}}}
+    with model_stand_in.served() as address, httpx.Client(base_url=address) as http:
+        for path, as_json in (
+            ("/chat/completions", openai_json),
+            ("/v1/messages", anthropic_json),
+        ):
+            text = http.post(path, json={**asked, "stream": True}).text
+            assert "stand-in" in text
+            assert "Hello" in text
+            answer = http.post(path, json={**asked, **as_json}).text
+            assert "people from a stand-in for a model" in answer
+        assert http.post("/v1/other", json=asked).status_code == 404
 
 
 def test_an_unknown_feature_gets_one_line_and_no_project(tmp_path: Path) -> None:
