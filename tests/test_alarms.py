@@ -1,6 +1,7 @@
 """Reminders under `wrangler dev`, with work that takes long and that fails."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,11 +43,10 @@ def put(server: DevServer, user: str, seconds: int) -> dict:
 
 def lines(server: DevServer, message: str, user: str) -> list[dict]:
     """Return the log lines with a message about a user."""
-    found = [
-        json.JSONDecoder().raw_decode(line[line.index('{"level"') :])[0]
-        for line in server.log.read_text().splitlines()
-        if '{"level"' in line
-    ]
+    log = server.log.read_text()
+    # Two of them may share a line.
+    starts = [match.start() for match in re.finditer(r'\{"level":', log)]
+    found = [json.JSONDecoder().raw_decode(log[start:])[0] for start in starts]
     return [
         line
         for line in found

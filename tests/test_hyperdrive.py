@@ -218,11 +218,11 @@ def names(response: httpx.Response) -> list[str]:
 
 
 def errors_logged(server: DevServer) -> list[dict]:
-    """Return the Worker's log lines of errors."""
-    lines = server.log.read_text().splitlines()
-    found = [line[line.index('{"level"') :] for line in lines if '{"level"' in line]
-    decoder = json.JSONDecoder()
-    return [decoder.raw_decode(line)[0] for line in found]
+    """Return what the Worker has logged as errors or warnings."""
+    log = server.log.read_text()
+    # Two of them may share a line.
+    starts = [match.start() for match in re.finditer(r'\{"level":', log)]
+    return [json.JSONDecoder().raw_decode(log[start:])[0] for start in starts]
 
 
 @pytest.fixture
@@ -481,6 +481,7 @@ def test_what_the_callback_throws_passes_and_what_nobody_maps_is_a_502(
             how: ask(server, f"/broken/{how}")
             for how in ("division", "value", "constraint", "mine")
         }
+        server.wait_until(lambda: len(errors_logged(server)) == 5)
         lines = errors_logged(server)
         log = server.log.read_text()
 
