@@ -222,3 +222,36 @@ describe("pages of other sites", () => {
 		expect(response.status).toBe(405);
 	});
 });
+
+describe("a cookie that another site's page spends", () => {
+	const stolen = { Cookie: "any=1", Origin: OTHER };
+
+	it.each([
+		["GET", { Upgrade: "websocket" }],
+		["HEAD", { Upgrade: "websocket" }],
+	])("buys no upgrade by %s", async (method, more) => {
+		const headers = { ...stolen, ...more };
+		const response = await request("/health", { method, headers });
+		expect(response.status).toBe(403);
+	});
+
+	it("reads what is public, and changes no status of an unknown route", async () => {
+		const read = await request("/health", { headers: stolen });
+		expect(read.status).toBe(200);
+		for (const [path, status] of [
+			["/no/such/path", 404],
+			["/health", 405],
+		] as const) {
+			const sent = { method: "POST", headers: stolen };
+			expect((await request(path, sent)).status).toBe(status);
+		}
+	});
+
+	it.each([SITE, undefined])("is welcome from %s", async (origin) => {
+		const headers = new Headers({ Cookie: "any=1", Upgrade: "websocket" });
+		if (origin !== undefined) {
+			headers.set("Origin", origin);
+		}
+		expect((await request("/health", { headers })).status).toBe(200);
+	});
+});
