@@ -285,6 +285,11 @@ describe("a firing that fails", () => {
 		});
 	}
 
+	/** Lets the reminder fire, which fails. */
+	async function failAt(time: number): Promise<void> {
+		await expect(fireAt("ada", time)).rejects.toThrow("Not now");
+	}
+
 	it("is logged with its user, tried again soon, and counted once", async () => {
 		await start("ada", 3600);
 		const { next } = await (await start("ada", 3600)).json<{ next: string }>();
@@ -292,7 +297,7 @@ describe("a firing that fails", () => {
 		const later = new Date(Date.parse(next) + 3_600_000).toISOString();
 		for (let failures = 1; failures <= 6; failures++) {
 			const before = Date.now();
-			await fireAt("ada", before);
+			await failAt(before);
 			const alarm = Number(await alarmOf("ada"));
 			expect(alarm - before).toBeGreaterThanOrEqual(2 ** failures * 1000);
 			expect(alarm - Date.now()).toBeLessThanOrEqual(2 ** failures * 1000);
@@ -304,16 +309,16 @@ describe("a firing that fails", () => {
 				error: { message: "Not now" },
 			});
 		}
-		await fireAt("ada", Date.now());
+		await failAt(Date.now());
 		expect(await alarmOf("ada")).toBe(Date.parse(later));
-		await fireAt("ada", Date.parse(later));
+		await failAt(Date.parse(later));
 		expect(await show("ada")).toMatchObject({ fired: 2 });
 	});
 
 	it("goes back to its beat once it succeeds", async () => {
 		const { next } = await (await start("ada", 60)).json<{ next: string }>();
 		await fail();
-		await fireAt("ada", Date.now());
+		await failAt(Date.now());
 		await onFire("ada", async () => {});
 		await fireAt("ada", Date.now() + 2000);
 		const due = Date.parse(next) + 60_000;
@@ -325,7 +330,7 @@ describe("a firing that fails", () => {
 	it("waits for the next time where that comes sooner", async () => {
 		const { next } = await (await start("ada", 1)).json<{ next: string }>();
 		await fail();
-		await fireAt("ada", Date.parse(next));
+		await failAt(Date.parse(next));
 		expect(await alarmOf("ada")).toBe(Date.parse(next) + 1000);
 	});
 
@@ -335,9 +340,28 @@ describe("a firing that fails", () => {
 			await cancel("ada");
 			throw new Error("Not now");
 		});
-		await fireAt("ada", Date.now());
+		await failAt(Date.now());
 		expect(await alarmOf("ada")).toBeNull();
 		expect((await request("GET", "ada")).status).toBe(404);
+	});
+
+	it("says how often the runtime has tried", async () => {
+		const warned = vi.spyOn(console, "warn").mockImplementation(() => {});
+		await start("ada", 3600);
+		await runInDurableObject(env.REMINDER.getByName("ada"), (reminder) =>
+			reminder.alarm({
+				scheduledTime: Date.now(),
+				isRetry: true,
+				retryCount: 2,
+			}),
+		);
+		expect(JSON.parse(warned.mock.lastCall?.[0])).toMatchObject({
+			level: "warn",
+			message: "Alarm retry",
+			userId: "ada",
+			retryCount: 2,
+		});
+		warned.mockRestore();
 	});
 });
 

@@ -2,7 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import * as z from "zod";
 import { ApiError, app } from "../../base/http/worker";
 import { readJson } from "../../base/json/worker";
-import { logError, logInfo } from "../../base/log/worker";
+import { logError, logInfo, logWarning } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
 
 const reminderBody = z.strictObject({
@@ -139,6 +139,10 @@ export class Reminder extends DurableObject<Env> {
 			return;
 		}
 		const { userId, everySeconds, failures } = record;
+		if (info?.isRetry) {
+			const { retryCount } = info;
+			logWarning("Alarm retry", { userId, retryCount });
+		}
 		const counted = info?.scheduledTime ?? Date.now();
 		const isRepeat = failures > 0 || counted === record.counted;
 		const claimed: ReminderRecord = isRepeat
@@ -159,10 +163,11 @@ export class Reminder extends DurableObject<Env> {
 			const failed = failures + 1;
 			logError("Reminder failed", error, { userId, failures: failed });
 			await this.#tryAgain(claimed, failed);
+			throw error;
 		}
 	}
 
-	// The runtime would not: it retries no alarm whose handler has set the next.
+	// The runtime may not: it retries no alarm whose handler has set the next.
 	async #tryAgain(claimed: ReminderRecord, failures: number): Promise<void> {
 		const { storage } = this.ctx;
 		const record = await storage.get<ReminderRecord>("reminder");
