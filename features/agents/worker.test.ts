@@ -497,6 +497,28 @@ describe("a conversation that is cleared", () => {
 		expect(requests().at(-1)).toEqual(requestAfter(["user", "Hello"]));
 	});
 
+	class Clearing extends AiAgent {
+		async clearInTheMiddle(): Promise<void> {
+			const pieces = this.reply("Hi");
+			await pieces.next();
+			await this.clear();
+			for await (const _ of pieces) {
+				// The rest of the reply.
+			}
+		}
+	}
+
+	it("does not keep a turn that still runs", async () => {
+		answerText("Hel", "lo!");
+		await conversation();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) =>
+			Clearing.prototype.clearInTheMiddle.call(agent as Clearing),
+		);
+		expect((await conversation()).messages).toEqual([]);
+		await (await say("Hello")).text();
+		expect((await conversation()).messages).toHaveLength(2);
+	});
+
 	it("may be so by any page, and by nobody without a right", async () => {
 		answerText("Hello!");
 		const page = await open();
@@ -966,6 +988,15 @@ describe("tickets", () => {
 		good.webSocket?.accept();
 		vi.setSystemTime(start + 60_001);
 		expect((await upgrade(`?ticket=${other}`)).status).toBe(401);
+		// Those that were used are forgotten then.
+		const later = await upgrade(`?ticket=${await newTicket()}`);
+		later.webSocket?.accept();
+		const used = await runInDurableObject(
+			env.AiAgent.getByName("ada"),
+			(_, { storage }) =>
+				storage.sql.exec("SELECT id FROM used_tickets").toArray(),
+		);
+		expect(used).toHaveLength(1);
 	});
 
 	it("are of no use when they expire on their way to the agent", async () => {
