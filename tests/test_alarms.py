@@ -20,6 +20,7 @@ WORK = """\
 \t\t\tawait this.ctx.storage.put("tried", true);
 \t\t\tthrow new Error("Not now");
 \t\t}
+\t\tlogInfo("Reminder done", { userId });
 """
 
 
@@ -66,7 +67,7 @@ def test_a_reminder_that_is_cancelled_at_work_stays_cancelled(
     start_and_wait(server, "ada")
     deleted = server.http.delete("/reminders/ada", headers=server.operator)
     assert deleted.status_code == 204
-    server.wait_until(lambda: lines(server, "Reminder fired", "ada"))
+    server.wait_until(lambda: lines(server, "Reminder done", "ada"))
     time.sleep(3)
     assert server.http.get("/reminders/ada").status_code == 404
     assert len(lines(server, "Reminder fires", "ada")) == 1
@@ -75,7 +76,7 @@ def test_a_reminder_that_is_cancelled_at_work_stays_cancelled(
 def test_an_interval_that_is_changed_at_work_stays_changed(server: DevServer) -> None:
     start_and_wait(server, "bob")
     changed = put(server, "bob", 3600)
-    server.wait_until(lambda: len(lines(server, "Reminder fired", "bob")) == 2)
+    server.wait_until(lambda: len(lines(server, "Reminder done", "bob")) == 2)
     shown = server.http.get("/reminders/bob").json()
     assert shown["everySeconds"] == 3600
     assert shown["fired"] == 2
@@ -86,7 +87,7 @@ def test_a_firing_that_fails_is_tried_again_and_counted_once(
     server: DevServer,
 ) -> None:
     put(server, "unlucky", 10)
-    server.wait_until(lambda: lines(server, "Reminder fired", "unlucky"))
+    server.wait_until(lambda: lines(server, "Reminder done", "unlucky"))
     assert server.http.get("/reminders/unlucky").json()["fired"] == 1
     (line,) = lines(server, "Reminder failed", "unlucky")
     assert line["failures"] == 1
