@@ -111,25 +111,83 @@ def edit(project: Path, path: str, after: str, insert: str) -> None:
     (project / path).write_text("\n".join(lines))
 
 
+def entry(depth: int, **fields: str) -> str:
+    """Return an entry of a list in `wrangler.jsonc`, printed as Wrangler does."""
+    tabs = "\t" * depth
+    lines = "".join(f'{tabs}\t"{name}": "{value}",\n' for name, value in fields.items())
+    return f"{tabs}{{\n{lines}{tabs}}},"
+
+
 #: What users do at the lines that are theirs: file, line, insertion.
 EDITS = [
-    ("src/index.ts", "// Your imports", 'import { etag } from "hono/etag";'),
+    (
+        "src/index.ts",
+        "// Your imports",
+        'import * as workers from "cloudflare:workers";\n'
+        'import { etag } from "hono/etag";',
+    ),
+    ("src/index.ts", "\t// Your variables", "\tmine: string;"),
+    ("src/index.ts", "// Your middleware", '\napp.use("/mine/*", etag());'),
     (
         "src/index.ts",
         "// Your code",
-        '\napp.get("/mine", etag(), (c) => c.text("mine"));',
+        '\napp.get("/mine", (c) => c.text("mine"));\n\n'
+        "export class Mine extends workers.DurableObject<Env> {}\n\n"
+        "export class MyFlow extends workers.WorkflowEntrypoint<Env> {\n"
+        "\toverride async run() {}\n}",
     ),
+    ("src/index.ts", "\t// Your queues", '\t"my-queue": async () => {},'),
+    ("src/index.ts", "\t// Your crons", '\t"0 6 * * 1": async () => {},'),
     (
         "src/index.ts",
         "\t// Your handlers",
-        "\tasync scheduled() {\n\t\tawait Promise.resolve();\n\t},",
+        "\tasync email() {\n\t\tawait Promise.resolve();\n\t},",
     ),
-    ("wrangler.jsonc", "\t\t// Your vars", '\t\t"MY_VAR": "mine",'),
-    ("wrangler.jsonc", "\t// Your settings", '\t"logpush": false,'),
+    *(
+        ("wrangler.jsonc", line, insert)
+        for line, insert in (
+            ("\t// Your settings", '\t"logpush": false,'),
+            ("\t\t// Your vars", '\t\t"MY_VAR": "mine",'),
+            ("\t\t\t// Your secrets", '\t\t\t"MY_KEY",'),
+            (
+                "\t\t\t// Your durable_objects",
+                entry(3, name="MINE", class_name="Mine"),
+            ),
+            ("\t\t// Your kv_namespaces", entry(2, binding="MY_KV")),
+            (
+                "\t\t// Your d1_databases",
+                entry(2, binding="MY_DB", database_name="mine"),
+            ),
+            (
+                "\t\t// Your r2_buckets",
+                entry(2, binding="MY_FILES", bucket_name="mine"),
+            ),
+            (
+                "\t\t\t// Your producers",
+                entry(3, binding="MY_QUEUE", queue="my-queue"),
+            ),
+            ("\t\t\t// Your consumers", entry(3, queue="my-queue")),
+            ("\t\t\t// Your crons", '\t\t\t"0 6 * * 1",'),
+            (
+                "\t\t// Your workflows",
+                entry(2, name="mine", binding="MY_FLOW", class_name="MyFlow"),
+            ),
+            ("\t\t// Your services", entry(2, binding="MY_SERVICE", service="mine")),
+            (
+                "\t\t// Your routes",
+                entry(2, pattern="mine.example/*", zone_name="mine.example"),
+            ),
+        )
+    ),
     (
-        "wrangler.jsonc",
-        "\t\t// Your compatibility_flags",
-        '\t\t"global_navigator",',
+        "vitest.config.ts",
+        "\t\t\t\t\t// Your bindings",
+        '\t\t\t\t\tMY_VAR: "test",',
+    ),
+    (
+        ".dev.vars.example",
+        "# Your secrets, with an empty line before each",
+        "\n# Mine\nMY_KEY=",
     ),
     ("README.md", "<!-- Your introduction -->", "\nMine."),
     ("AGENTS.md", "<!-- Your rules -->", "\n- Mine."),
@@ -171,6 +229,18 @@ def test_an_update_gives_the_tree_of_a_fresh_copy(
     update(project)
     fresh = start(features, "1.1.0")
     assert texts(project) == texts(fresh)
+
+
+def test_the_recorded_answers_render_the_same_project(
+    start: Callable[..., Path], tmp_path: Path, releases: Path
+) -> None:
+    # Else each update would find changes that nobody made.
+    project = start(FEATURES)
+    answers = f"--data-file={project / '.copier-answers.yml'}"
+    again = tmp_path / "my-worker"
+    ref = "--vcs-ref=1.0.0"
+    copier("copy", "--quiet", "--defaults", ref, answers, releases, again)
+    assert texts(again) == texts(project)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
