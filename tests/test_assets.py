@@ -154,6 +154,8 @@ def everything(
     """A server of a project of all features, with a model and a web site."""
     project = link_toolchain(render(FEATURES, ai_provider="openai"))
     model.connect(project)
+    with (project / ".dev.vars").open("a") as secrets:
+        secrets.write("UPSTREAM_API_KEY=key\n")
     config = project / "wrangler.jsonc"
     # Nothing listens there; the queue only wants to know that it is set.
     upstream = '"UPSTREAM_API_URL": "http://127.0.0.1:9/"'

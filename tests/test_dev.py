@@ -76,8 +76,8 @@ def routes_of(features: list[str]) -> list[dict]:
             **route,
         }
         for part in BASE + chosen
+        if part.get("unless") not in features
         for route in part.get("routes", [])
-        if route.get("unless") not in features
     ]
 
 

@@ -298,7 +298,7 @@ def test_the_ci_workflow_speaks_the_package_manager(
 ) -> None:
     project = render(["auth"], package_manager=manager)
     workflow = (project / ".github/workflows/ci.yml").read_text()
-    commands = re.findall(r"- run: (\w+)", workflow)
+    commands = re.findall(r"(?:- run: |; then |; else )(?!if )(\w+)", workflow)
     expected = {
         "npm": {"npm", "npx"},
         "bun": {"bun", "bunx"},

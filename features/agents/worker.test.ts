@@ -540,9 +540,10 @@ describe("a note", () => {
 	it("is shown, and no part of what the model gets", async () => {
 		answerText("Yes.");
 		const page = await open();
-		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) =>
-			Noting.prototype.note.call(agent as Noting, "The case was closed."),
-		);
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
+			const noting: unknown = agent;
+			Noting.prototype.note.call(noting as Noting, "The case was closed.");
+		});
 		const note = { role: "note", text: "The case was closed." };
 		await page.gets({
 			type: "messages",

@@ -108,7 +108,7 @@ function requireUpstream(env: Env): void {
 		throw new ApiError(
 			503,
 			"upstream_not_configured",
-			"Set UPSTREAM_API_KEY: locally in .dev.vars, else with `wrangler secret put UPSTREAM_API_KEY`.",
+			"Set UPSTREAM_API_KEY: locally in .dev.vars (then restart dev), else with wrangler secret put UPSTREAM_API_KEY.",
 		);
 	}
 }

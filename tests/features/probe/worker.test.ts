@@ -1,4 +1,4 @@
-import { createScheduledController } from "cloudflare:test";
+import { createExecutionContext, createScheduledController } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { expect, it, vi } from "vitest";
 import worker from "./worker";
@@ -27,6 +27,6 @@ it("consumes what it produces", async () => {
 
 it("runs on schedule", async () => {
 	const controller = createScheduledController({ cron: "*/5 * * * *" });
-	await worker.scheduled(controller, env);
+	await worker.scheduled(controller, env, createExecutionContext());
 	expect(await env.PROBE.getByName("probe").seen()).toContain("*/5 * * * *");
 });
