@@ -63,7 +63,8 @@ SHORTENER = [
         '\tc.set("startedAt", Date.now());\n'
         "\tawait next();\n"
         '\tc.header("X-Mine", "yes");\n'
-        "});",
+        "});\n\n"
+        'app.use("/api/team/*", sessionOnly);',
     ),
     ("src/index.ts", "\t// Your queues", '\t"all-mail": sendMails,'),
     ("src/index.ts", "\t// Your crons", '\t"0 6 * * 1": sendReport,'),
@@ -138,6 +139,9 @@ def test_own_route_knows_the_user_of_a_session(shortener_server: DevServer) -> N
     assert (made.status_code, made.json()["userId"]) == (201, "ada")
     token = post("/api/links", headers=shortener_server.operator, json=link)
     assert token.status_code == 401
+    get = shortener_server.http.get
+    assert get("/api/team/name").status_code == 401
+    assert get("/api/team/name", headers=ada).json() == {"of": "ada"}
     refused = post("/api/links/docs/report", headers=ada)
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "operator_only"
@@ -311,6 +315,11 @@ def test_own_agent_answers_with_its_tool(desk_server: DevServer, ticket: str) ->
     assert [one["role"] for one in kept] == ["user", "assistant"]
     other = desk_server.http.get("/agents/ai-agent/ada").json()["messages"]
     assert other == []
+    for method, place in (("GET", ""), ("DELETE", ""), ("POST", "/ticket")):
+        closed = desk_server.http.request(
+            method, f"/agents/support-agent/closed{place}"
+        )
+        assert (closed.status_code, closed.json()["error"]["code"]) == (403, "closed")
 
 
 def test_own_workflow_takes_one_decision(desk_server: DevServer, ticket: str) -> None:

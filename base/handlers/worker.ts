@@ -65,7 +65,7 @@ function handlerOf<Handler>(
 ): Handler {
 	const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
 	if (handler === undefined) {
-		throw new Error(`Nothing in src/index.ts handles ${name}`);
+		throw new Error(`Add "${name}" to the table in src/index.ts`);
 	}
 	return handler;
 }

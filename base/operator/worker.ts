@@ -1,4 +1,5 @@
 import { createMiddleware } from "hono/factory";
+import type { AuthSession } from "../../features/auth/worker";
 import { authReadSession } from "../../features/auth/worker";
 import { hasApiToken, unauthorized } from "../access/worker";
 import type { AppEnv } from "../http/worker";
@@ -27,3 +28,18 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	//% endif
 	throw unauthorized();
 });
+//% if "auth" in features
+
+/** Middleware: lets users with a session pass, who are then in `c.var.session`. */
+export const sessionOnly = createMiddleware<
+	AppEnv & { Variables: { session: AuthSession } }
+>(async (c, next) => {
+	if ((await authReadSession(c)) === null) {
+		throw unauthorized(
+			"Sign in first, or send the token of a session; the API token is none.",
+		);
+	}
+	await next();
+});
+
+//% endif

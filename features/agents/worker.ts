@@ -11,7 +11,7 @@ import {
 	getCurrentAgent,
 	routeAgentRequest,
 } from "agents";
-import type { Context } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
 import { createMiddleware } from "hono/factory";
 import * as z from "zod";
 import { unauthorized } from "../../base/access/worker";
@@ -244,10 +244,13 @@ function agentName<E extends AppEnv>(c: Context<E>): string {
  *
  * @param segment The class's name in kebab case, such as `support-agent`.
  * @param namespace Picks the class's binding.
+ * @param guard Middleware that decides who may use an agent, by its name and by
+ * `c.var`. A ticket carries the right of who asked for it.
  */
 export function agentRoutes(
 	segment: string,
 	namespace: (env: Env) => DurableObjectNamespace<AiAgent>,
+	guard: MiddlewareHandler<AppEnv> = operatorOnly,
 ): void {
 	const path = `/agents/${segment}/:name`;
 
@@ -280,7 +283,7 @@ export function agentRoutes(
 		}
 		const text = c.req.query("ticket");
 		if (!isUpgrade(c) || text === undefined) {
-			return operatorOnly(c, next);
+			return guard(c, next);
 		}
 		const name = agentName(c);
 		const ticket = await readAgentTicket(c.env, `${segment}/${name}`, text);
@@ -299,18 +302,18 @@ export function agentRoutes(
 		return pass(c, { headers });
 	});
 
-	app.post(path, operatorOnly, async (c) => {
+	app.post(path, guard, async (c) => {
 		const body = JSON.stringify(await readJson(c, agentRequest));
 		return pass(c, { method: "POST", body });
 	});
 
-	app.delete(path, operatorOnly, async (c) => {
+	app.delete(path, guard, async (c) => {
 		const agent = await getAgentByName(namespace(c.env), agentName(c));
 		await agent.clear();
 		return c.body(null, 204);
 	});
 
-	app.post(`${path}/ticket`, operatorOnly, async (c) => {
+	app.post(`${path}/ticket`, guard, async (c) => {
 		const agent = `${segment}/${agentName(c)}`;
 		return c.json({ ticket: await makeAgentTicket(c.env, agent) }, 201);
 	});

@@ -156,16 +156,6 @@ export async function authEndSessions(env: Env, userId: string): Promise<void> {
 	} while (cursor !== null);
 }
 
-/** Middleware: lets users with a session pass, who are then in `c.var.session`. */
-export const sessionOnly = createMiddleware<
-	AppEnv & { Variables: { session: AuthSession } }
->(async (c, next) => {
-	if ((await authReadSession(c)) === null) {
-		throw unauthorized("Sign in first, or send the token of a session.");
-	}
-	await next();
-});
-
 // No session starts or ends others, and so outlives its own end.
 const authTokenOnly = createMiddleware<AppEnv>(async (c, next) => {
 	if (!(await hasApiToken(c))) {

@@ -27,7 +27,7 @@ export class DatabaseError extends ApiError {
  * Asks the database through Hyperdrive: in a route, a Durable Object, an agent
  * or a step of a Workflow.
  *
- * @param query Gets a client that ends with it. Values belong into the tagged
+ * @param query Gets a client that ends with it. Values belong in the tagged
  * template, which sends them apart from the SQL.
  * @param about What the log line of a failure tells, such as a `requestId`.
  * @returns What `query` returned.

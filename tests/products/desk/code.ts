@@ -80,7 +80,14 @@ export class SupportAgent extends AiAgent {
 	}
 }
 
-agentRoutes("support-agent", (env) => env.SupportAgent);
+const supportStaff = createMiddleware<AppEnv>((c, next) => {
+	if (c.req.param("name") === "closed") {
+		throw new ApiError(403, "closed", "This case is closed.");
+	}
+	return operatorOnly(c, next);
+});
+
+agentRoutes("support-agent", (env) => env.SupportAgent, supportStaff);
 
 /** Asks a person whether money goes back. */
 export class Refund extends WorkflowEntrypoint<Env, { id: string }> {

@@ -8,6 +8,8 @@ app.post("/api/links", sessionOnly, async (c) => {
 	return c.json({ slug, userId, took: Date.now() - c.var.startedAt }, 201);
 });
 
+app.get("/api/team/name", (c) => c.json({ of: c.var.session?.userId }));
+
 app.get("/api/links/:slug", async (c) => {
 	const link = await c.env.LINK.getByName(c.req.param("slug")).read();
 	if (link === null) {

@@ -2,5 +2,5 @@
 -- harm where there is such a table.
 CREATE TABLE IF NOT EXISTS books (
 	id integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-	title text NOT NULL
+	title text NOT NULL UNIQUE
 );
