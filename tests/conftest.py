@@ -94,7 +94,7 @@ def run(command: list[str | Path], directory: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert result.returncode == 0, result.stdout
     return result.stdout

@@ -64,7 +64,17 @@ SHORTENER = [
         "\tawait next();\n"
         '\tc.header("X-Mine", "yes");\n'
         "});\n\n"
-        'app.use("/api/team/*", sessionOnly);',
+        'app.use("/api/team/*", sessionOnly);\n\n'
+        'app.use("/events", async (c, next) => {\n'
+        "\tawait c.req.text();\n"
+        "\tawait next();\n"
+        "});\n\n"
+        "app.use(async (c, next) => {\n"
+        '\tif (c.req.path === "/api/mine") {\n'
+        '\t\treturn c.text("mine");\n'
+        "\t}\n"
+        "\treturn next();\n"
+        "});",
     ),
     ("src/index.ts", "\t// Your queues", '\t"all-mail": sendMails,'),
     ("src/index.ts", "\t// Your crons", '\t"0 6 * * 1": sendReport,'),
@@ -129,6 +139,41 @@ def test_own_middleware_runs_for_every_route(shortener_server: DevServer) -> Non
         answer = shortener_server.http.get(path)
         if path != "/no-such-route":
             assert answer.headers["X-Mine"] == "yes"
+
+
+def test_own_middleware_may_read_a_body_before_its_route(
+    shortener_server: DevServer,
+) -> None:
+    event = json.dumps({"userId": "ada", "event": "read"}).encode()
+    headers = {"Content-Type": "application/json"}
+    # In pieces, so that no length is known before.
+    sent = shortener_server.http.post("/events", content=iter([event]), headers=headers)
+    assert sent.status_code == 204
+    long = json.dumps({"userId": "ada", "event": "x" * 70_000}).encode()
+    sent = shortener_server.http.post("/events", content=iter([long]), headers=headers)
+    assert sent.status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/api/any", "/api/mine"])
+def test_own_routes_for_all_methods_are_guarded_too(
+    shortener_server: DevServer, path: str
+) -> None:
+    headers = {"Cookie": "a=b", "Origin": "https://evil.example"}
+    assert shortener_server.http.post(path).status_code == 200
+    assert shortener_server.http.post(path, headers=headers).status_code == 403
+
+
+def test_own_middleware_that_fails_is_answered_like_any_error(
+    shortener_server: DevServer,
+) -> None:
+    broken = shortener_server.http.get("/api/broken")
+    assert broken.status_code == 500
+    assert broken.json()["error"]["requestId"] == broken.headers["X-Request-Id"]
+    assert "neither answered nor called next()" in shortener_server.log.read_text()
+    basic = shortener_server.http.get("/api/basic")
+    assert basic.status_code == 401
+    assert basic.headers["WWW-Authenticate"] == "Basic"
+    assert basic.json()["error"]["code"] == "request_failed"
 
 
 def test_own_route_knows_the_user_of_a_session(shortener_server: DevServer) -> None:

@@ -97,10 +97,10 @@ export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
 function isAllowedOrigin(env: Env, origin: string): boolean {
 	// Browsers send `null` for pages of no origin: those are nobody's.
 	return (
-		origin !== "null" &&
-		env.ALLOWED_ORIGINS.split(",").some(
-			(entry) => entry.trim().replace(/\/$/, "").toLowerCase() === origin,
-		)
+		URL.canParse(origin) &&
+		env.ALLOWED_ORIGINS.split(",")
+			.map((entry) => entry.trim())
+			.some((entry) => entry === origin || URL.parse(entry)?.origin === origin)
 	);
 }
 
@@ -142,7 +142,9 @@ const addHeaders = createMiddleware<AppEnv>(async (c, next) => {
 			headers.set(name, value);
 		}
 	}
-	headers.append("Vary", "Origin");
+	if (!headers.get("Vary")?.includes("Origin")) {
+		headers.append("Vary", "Origin");
+	}
 });
 
 const allowCors = cors({
@@ -192,7 +194,7 @@ const refuseForeignCookies = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	// An unknown route stays a 404 or 405, whatever its headers.
 	const isRouted = matchedRoutes(c).some(
-		({ method, path }) => method !== "ALL" || path !== "/*",
+		({ handler }) => !BUILT_IN.some((one) => one === handler),
 	);
 	if (isRouted) {
 		throw new ApiError(
@@ -205,22 +207,30 @@ const refuseForeignCookies = createMiddleware<AppEnv>(async (c, next) => {
 });
 
 /** Turns anything thrown into an `Error`, the only thing Hono gives `onError`. */
-const throwErrorsOnly = createMiddleware<AppEnv>(async (_, next) => {
+const throwErrorsOnly = createMiddleware<AppEnv>(async (c, next) => {
 	try {
 		await next();
+		// What `return next()` returns would stand in for a missing answer.
+		if (!c.finalized || !(c.res instanceof Response)) {
+			c.res = undefined;
+			throw new Error("A middleware neither answered nor called next()");
+		}
 	} catch (thrown) {
 		throw thrown instanceof Error ? thrown : new Error(String(thrown));
 	}
 });
 
-app.use(
+/** What every request goes through, in this order. */
+const BUILT_IN = [
 	identify,
 	addHeaders,
 	corsForAllowedOrigins,
 	refuseOtherMethods,
 	refuseForeignCookies,
 	throwErrorsOnly,
-);
+];
+
+app.use(...BUILT_IN);
 
 /** The body of every error. */
 function errorBody(code: string, message: string, more: object = {}) {
@@ -234,10 +244,21 @@ app.onError((error, c) => {
 		const { status, code, message, headers, issues } = error;
 		return c.json(errorBody(code, message, { issues }), status, headers);
 	}
-	if (error instanceof HTTPException) {
-		return c.json(errorBody("request_failed", error.message), error.status);
-	}
 	const { requestId } = c.var;
+	if (error instanceof HTTPException) {
+		// Hono's own middleware throws these, such as `basicAuth`.
+		const headers = new Headers(error.res?.headers);
+		headers.delete("Content-Length");
+		headers.delete("Content-Type");
+		if (error.status >= 500) {
+			logError("Request failed", error, { requestId });
+		}
+		return c.json(
+			errorBody("request_failed", error.message || "The request failed."),
+			error.status,
+			Object.fromEntries(headers),
+		);
+	}
 	// The path alone: a query may hold what must not be logged.
 	logError("Unexpected error", error, {
 		requestId,

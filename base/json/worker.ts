@@ -9,15 +9,17 @@ const JSON_BODY_LEVELS = 100;
 /** How much of what is wrong with an input is told. */
 const ISSUES = { shown: 20, characters: 200 };
 
+function bodyTooLarge(): never {
+	throw new ApiError(
+		413,
+		"body_too_large",
+		`JSON bodies may have at most ${JSON_BODY_BYTES} bytes.`,
+	);
+}
+
 const limitJsonBody = bodyLimit({
 	maxSize: JSON_BODY_BYTES,
-	onError: () => {
-		throw new ApiError(
-			413,
-			"body_too_large",
-			`JSON bodies may have at most ${JSON_BODY_BYTES} bytes.`,
-		);
-	},
+	onError: bodyTooLarge,
 });
 
 // `JSON.parse` accepts deeper nesting than `JSON.stringify` can write.
@@ -80,10 +82,17 @@ export async function readJson<E extends AppEnv, Schema extends z.ZodType>(
 			"Send the body as application/json.",
 		);
 	}
-	await limitJsonBody(c, async () => {});
+	if (!c.req.raw.bodyUsed) {
+		await limitJsonBody(c, async () => {});
+	}
+	const text = await c.req.text();
+	// Middleware may have read it before.
+	if (new TextEncoder().encode(text).byteLength > JSON_BODY_BYTES) {
+		bodyTooLarge();
+	}
 	let body: unknown;
 	try {
-		body = await c.req.json();
+		body = JSON.parse(text);
 	} catch {
 		throw new ApiError(400, "invalid_json", "The body is not valid JSON.");
 	}

@@ -9,7 +9,7 @@ export function plainText(maxBytes: number) {
 	return z
 		.string()
 		.regex(
-			/^[^\p{Cc}\p{Cs}\p{Bidi_Control}]+$/u,
+			/^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]+$/u,
 			"Must be text, not empty, without control characters",
 		)
 		.refine(

@@ -511,7 +511,7 @@ describe("a conversation that is cleared", () => {
 	it("does not keep a turn that still runs", async () => {
 		answerText("Hel", "lo!");
 		await conversation();
-		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) =>
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent: unknown) =>
 			Clearing.prototype.clearInTheMiddle.call(agent as Clearing),
 		);
 		expect((await conversation()).messages).toEqual([]);

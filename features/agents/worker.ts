@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type {
 	Connection,
 	Schedule,
@@ -539,14 +540,12 @@ export class AiAgent extends Agent<Env, AgentState> {
 		if (source === "server") {
 			return;
 		}
-		const fixed = Object.entries(this.state).map(([key, value]) => {
-			return [key, z.literal(value)];
-		});
-		const allowed = z.strictObject({
-			...Object.fromEntries(fixed),
-			title: agentTitle,
-		});
-		allowed.parse(next);
+		const { title, ...rest } = next;
+		const { title: _, ...fixed } = this.state;
+		agentTitle.parse(title);
+		if (!isDeepStrictEqual(rest, fixed)) {
+			throw new Error("Only the title may change");
+		}
 	}
 
 	/**

@@ -354,12 +354,4 @@ describe("a page of another site", () => {
 		});
 		expect(await isLive(token)).toBe(true);
 	});
-
-	it("learns no more than others that a route is not there", async () => {
-		const headers = { Cookie: "a=b", Origin: "https://other.example" };
-		const unknown = await request("/nowhere", { method: "POST", headers });
-		expect(unknown.status).toBe(404);
-		const method = await request("/auth/session", { method: "PUT", headers });
-		expect(method.status).toBe(405);
-	});
 });

@@ -79,7 +79,9 @@ function isDatabaseFailure(error: unknown): boolean {
 	return (
 		error instanceof postgres.PostgresError ||
 		// Postgres.js's own: CONNECTION_CLOSED and the like.
-		/^CONNECT/.test(Object(error).code)
+		/^(CONNECTION_(CLOSED|ENDED|DESTROYED|TIMEOUT)|CONNECT_TIMEOUT)$/.test(
+			Object(error).code,
+		)
 	);
 }
 
@@ -102,8 +104,9 @@ function logDatabaseFailure(
 		});
 		return;
 	}
-	// The messages of class 22, data exceptions, quote the value.
-	const reason = sqlState.startsWith("22") ? "Data exception" : error;
+	// The messages of data exceptions quote the value; `RAISE` says anything.
+	const isQuoting = /^(22|P0)/.test(sqlState);
+	const reason = isQuoting ? "The message is left out" : error;
 	logError("Database query failed", reason, { ...about, sqlState });
 }
 

@@ -104,7 +104,7 @@ function requireUpstream(env: Env): void {
 			"Set UPSTREAM_API_URL in wrangler.jsonc to the http(s) URL that takes batches.",
 		);
 	}
-	if (!env.UPSTREAM_API_KEY) {
+	if (!/^[\x21-\x7e]+$/.test(env.UPSTREAM_API_KEY ?? "")) {
 		throw new ApiError(
 			503,
 			"upstream_not_configured",

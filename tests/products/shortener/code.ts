@@ -8,6 +8,21 @@ app.post("/api/links", sessionOnly, async (c) => {
 	return c.json({ slug, userId, took: Date.now() - c.var.startedAt }, 201);
 });
 
+app.use("/api/broken", async () => {});
+
+app.use("/api/basic", async () => {
+	const headers = { "WWW-Authenticate": "Basic" };
+	const res = new Response("Unauthorized", { status: 401, headers });
+	throw new HTTPException(401, { res });
+});
+
+app.all("/api/*", async (c, next) => {
+	if (c.req.path === "/api/any") {
+		return c.text("any");
+	}
+	return next();
+});
+
 app.get("/api/team/name", (c) => c.json({ of: c.var.session?.userId }));
 
 app.get("/api/links/:slug", async (c) => {
