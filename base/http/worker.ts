@@ -210,9 +210,7 @@ const refuseForeignCookies = createMiddleware<AppEnv>(async (c, next) => {
 const throwErrorsOnly = createMiddleware<AppEnv>(async (c, next) => {
 	try {
 		await next();
-		// What `return next()` returns would stand in for a missing answer.
 		if (!c.finalized || !(c.res instanceof Response)) {
-			c.res = undefined;
 			throw new Error("A middleware neither answered nor called next()");
 		}
 	} catch (thrown) {
@@ -240,6 +238,10 @@ function errorBody(code: string, message: string, more: object = {}) {
 app.notFound((c) => c.json(errorBody("not_found", "No such route."), 404));
 
 app.onError((error, c) => {
+	// Where nobody answered, `return next()` of a middleware left no response.
+	if (!(c.res instanceof Response)) {
+		c.res = undefined;
+	}
 	if (error instanceof ApiError) {
 		const { status, code, message, headers, issues } = error;
 		return c.json(errorBody(code, message, { issues }), status, headers);
