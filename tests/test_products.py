@@ -110,10 +110,11 @@ SHORTENER = [
 
 
 @pytest.fixture(scope="module")
-def shortener(project: Project) -> Path:
+def shortener(render: Project) -> Path:
     """A shortener on auth, analytics, queues and websockets, with static files."""
     features = ["auth", "analytics", "queues", "websockets", "assets"]
-    return build(project(features, project_name="teamlinks"), "shortener", SHORTENER)
+    project = link_toolchain(render(features, project_name="teamlinks"))
+    return build(project, "shortener", SHORTENER)
 
 
 @pytest.fixture(scope="module")
