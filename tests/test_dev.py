@@ -146,6 +146,16 @@ def test_unknown_path_is_404_whatever_the_method(server: DevServer) -> None:
 
 
 @each_set
+def test_a_foreign_cookie_changes_no_status_of_an_unknown_route(
+    server: DevServer,
+) -> None:
+    # In a project's own tests, middleware of the user's for all paths may be there.
+    headers = {"Cookie": "a=b", "Origin": "https://evil.example"}
+    for path, status in (("/api/no-such-route", 404), ("/health", 405)):
+        assert server.http.post(path, headers=headers).status_code == status
+
+
+@each_set
 def test_other_method_is_405_with_the_methods_that_the_path_takes(
     server: DevServer,
 ) -> None:
