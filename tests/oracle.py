@@ -15,7 +15,7 @@ class Feature:
         classes: Its Durable Object classes, by binding, but for agents.
         agents: Its Durable Object classes that are agents, by binding.
         workflows: Its Workflow classes, by binding.
-        packages: The npm packages that its code needs beside Hono.
+        packages: The npm packages that its code needs beside Hono and zod.
         dev_packages: The npm packages that only development and tests need.
         files: Its files beside its test.
         routes: Its routes; those that only the operator may use with a lock.
@@ -51,7 +51,6 @@ FEATURES = {
     "alarms": Feature(
         bindings=("REMINDER",),
         classes={"REMINDER": "Reminder"},
-        packages=("zod",),
         routes=(
             "PUT /reminders/:userId 🔒",
             "GET /reminders/:userId",
@@ -62,7 +61,6 @@ FEATURES = {
     ),
     "auth": Feature(
         bindings=("AUTH_TOKENS",),
-        packages=("zod",),
         routes=(
             "POST /auth/sessions 🔒",
             "DELETE /auth/sessions 🔒",
@@ -74,7 +72,6 @@ FEATURES = {
     ),
     "queues": Feature(
         bindings=("REQUEST_QUEUE",),
-        packages=("zod",),
         routes=("POST /requests 🔒",),
         guarded=True,
         secrets=("UPSTREAM_API_KEY",),
@@ -105,7 +102,6 @@ FEATURES = {
     "workflows": Feature(
         bindings=("MY_WORKFLOW",),
         workflows={"MY_WORKFLOW": "MyWorkflow"},
-        packages=("zod",),
         routes=(
             "POST /workflows 🔒",
             "GET /workflows/:id 🔒",
@@ -116,7 +112,6 @@ FEATURES = {
     ),
     "analytics": Feature(
         bindings=("USER_EVENTS",),
-        packages=("zod",),
         routes=("POST /events",),
         names=("USER_EVENTS", "analytics_engine_datasets", "/events", "dataset"),
     ),
@@ -142,7 +137,7 @@ FEATURES = {
     "agents": Feature(
         bindings=("AiAgent",),
         agents={"AiAgent": "AiAgent"},
-        packages=("@modelcontextprotocol/client", "agents", "zod"),
+        packages=("@modelcontextprotocol/client", "agents"),
         dev_packages=("@babel/core",),
         routes=(
             "GET /agents/ai-agent/:name 🔒",
@@ -156,7 +151,6 @@ FEATURES = {
     ),
     "structured-output": Feature(
         bindings=(),
-        packages=("zod",),
         routes=("POST /extract 🔒",),
         guarded=True,
         model=True,
@@ -178,12 +172,6 @@ JOINTS = {
         routes=(),
         names=("startWorkflow", "workflowId"),
     ),
-}
-
-#: The features with a route that takes JSON.
-JSON_FEATURES = {
-    *("alarms", "analytics", "auth", "queues", "workflows"),
-    *("agents", "structured-output"),
 }
 
 #: The provider of a model that people get who do not choose.
@@ -241,7 +229,8 @@ BASE_FILES = {
     "test/handlers.test.ts",
     "test/health.test.ts",
     "test/http.test.ts",
-    "test/index.test.ts",
+    "test/home.test.ts",
+    "test/json.test.ts",
     "tsconfig.json",
     "vitest.config.ts",
     "wrangler.jsonc",
@@ -291,7 +280,7 @@ def workflows(chosen: list[str]) -> dict[str, str]:
 def packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the npm packages that a project needs at run time."""
     own = (name for part in parts(chosen, provider) for name in part.packages)
-    return {"hono", *own}
+    return {"hono", "zod", *own}
 
 
 def dev_packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
@@ -331,14 +320,12 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     tests = {f"test/{feature}.test.ts" for feature in chosen}
     others = {path for part in parts(chosen, provider) for path in part.files}
     panels = {f"public/panels/{feature}.js" for feature in chosen}
-    page = {"test/index.test.ts"} if "assets" in chosen else set()
+    page = {"test/home.test.ts"} if "assets" in chosen else set()
     locks = {"test/access.test.ts"} if "API_TOKEN" in secrets(chosen) else set()
-    json = {"test/json.test.ts"} if JSON_FEATURES & set(chosen) else set()
     return (
         (BASE_FILES - page)
         | tests
         | others
         | locks
-        | json
         | (panels if "assets" in chosen else set())
     )

@@ -409,7 +409,10 @@ export class SupportAgent extends AiAgent {
 	}
 }
 
-agentRoutes("support-agent", (env) => env.Support);
+app.route(
+	"/",
+	makeAgentRoutes("support-agent", (env) => env.Support),
+);
 """
 
 #: What the user's tests say of it.
@@ -519,12 +522,67 @@ it("is cleared, and locked", async () => {
 """
 
 
+#: What it takes when it stands in a file of its own, by the layout.
+OWN_FILE = {
+    "single-file": """
+import { callable } from "agents";
+import * as z from "zod";
+import {
+	AiAgent,
+	agentArguments,
+	agentsGuarded,
+	type ModelTool,
+	modelTool,
+} from "./index";
+""",
+    "modules": """
+import { callable } from "agents";
+import * as z from "zod";
+import { AiAgent, agentArguments, agentsGuarded } from "./agents";
+import { type ModelTool, modelTool } from "./model";
+""",
+}
+
+
 @pytest.mark.parametrize("features", [["agents"], FEATURES], ids=["alone", "all"])
 def test_a_second_class_of_agents_needs_no_copied_line(
     render: Callable[..., Path], features: list[str]
 ) -> None:
     project = link_toolchain(render(features))
     write_at(project / "src/index.ts", "// Your code\n", OWN_AGENT)
+    assert_own_agent_works(project)
+
+
+@pytest.mark.parametrize("layout", OWN_FILE)
+def test_a_second_class_of_agents_may_have_a_file_of_its_own(
+    render: Callable[..., Path], layout: str
+) -> None:
+    project = link_toolchain(render(["agents"], layout=layout))
+    code, _, mount = OWN_AGENT.partition("\napp.route(")
+    own_class = "export class SupportAgent extends AiAgent"
+    assert own_class in code
+    join = 'export { SupportAgent } from "./support";'
+    bring = "import { makeAgentRoutes }" + ' from "./agents";'
+    if layout == "single-file":
+        # The base class is not there yet while the file loads.
+        factory = "export function supportAgent() {\nreturn class extends AiAgent"
+        code = code.replace(own_class, factory) + "}\n"
+        join = "export class SupportAgent extends supportAgent() {}"
+        bring = 'import { supportAgent } from "./support";'
+    (project / "src/support.ts").write_text(OWN_FILE[layout].lstrip() + code)
+    index = project / "src/index.ts"
+    write_at(index, "// Your imports\n", f"{bring}\n")
+    write_at(index, "// Your code\n", f"\n{join}\n\napp.route({mount.rstrip()}")
+    node(project, "biome", "format", "--write", "src/support.ts")
+    assert_own_agent_works(project)
+
+
+def assert_own_agent_works(project: Path) -> None:
+    """Check a project with a class of agents of the user's own.
+
+    Args:
+        project: The project, with the class and its routes in the code.
+    """
     config = project / "wrangler.jsonc"
     entry = '\t\t\t{ "name": "Support", "class_name": "SupportAgent" },\n'
     write_at(config, "// Your durable_objects\n", entry)

@@ -42,6 +42,7 @@ ANSWERS = {
     "project_name": ("chosen-name", "chosen-name"),
     "features": (FEATURES, f"[{', '.join(FEATURES[::-1])}]"),
     "ai_provider": ("anthropic", "anthropic"),
+    "layout": ("modules", "modules"),
     "package_manager": ("bun", "bun"),
     "hyperdrive_id": ("0123456789abcdef" * 2, "0123456789abcdef" * 2),
     "custom_domain": ("app.example.com", "app.example.com"),
@@ -466,6 +467,7 @@ DATE_RULE = ["2025-03-07 to 20"]
 ID_RULE = ["32 hexadecimal digits", "32 zeros"]
 HOST_RULE = ["app.example.com", "empty for workers.dev"]
 PROVIDER_IDS = [provider["id"] for provider in PROVIDERS]
+LAYOUTS = ["single-file", "modules"]
 MANAGERS = ["npm", "pnpm", "yarn", "bun"]
 
 #: A question, a bad answer, how the message names it, and what it says of what
@@ -526,6 +528,8 @@ BAD_ANSWERS = [
     ("ai_provider", "workers-ai\n", "'workers-ai\\n'", PROVIDER_IDS),
     ("ai_provider", ["openai"], "['openai']", PROVIDER_IDS),
     ("ai_provider", None, "'None'", PROVIDER_IDS),
+    ("layout", "folders", "'folders'", LAYOUTS),
+    ("layout", ["modules"], "['modules']", LAYOUTS),
     ("package_manager", "cargo", "'cargo'", MANAGERS),
     ("package_manager", ["npm"], "['npm']", MANAGERS),
     ("package_manager", {"npm": True}, "{'npm': True}", MANAGERS),
@@ -663,6 +667,7 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
             + ENTER,
         ),
         ("Whose model should answer", DOWN + ENTER),
+        ("Where should the code be", DOWN + ENTER),
         ("Package manager", DOWN + DOWN + ENTER),
         ("Id of the Hyperdrive configuration", CLEAR + "a" * 32 + ENTER),
         ("Host name to serve on", "app.example.com" + ENTER),
@@ -678,6 +683,7 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
     assert answers["project_name"] == "typed-name"
     assert answers["features"] == [FEATURES[0], "hyperdrive", MODEL_FEATURES[0]]
     assert answers["ai_provider"] == "openai"
+    assert answers["layout"] == "modules"
     assert answers["package_manager"] == "yarn"
     assert answers["hyperdrive_id"] == "a" * 32
     assert answers["custom_domain"] == "app.example.com"

@@ -32,6 +32,7 @@ SETS: dict[str, dict] = {
         provider["id"]: {"features": MODEL_FEATURES, "ai_provider": provider["id"]}
         for provider in PROVIDERS[1:]
     },
+    "modules": {"features": FEATURES, "layout": "modules"},
 }
 #: The words of each package manager.
 PACKAGE_MANAGERS = {

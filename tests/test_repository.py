@@ -124,10 +124,16 @@ def test_a_module_has_one_default_or_namespace_name_everywhere() -> None:
     assert {m: f for m, f in forms.items() if len(f) > 1} == {}
 
 
-def top_level_names(part: Path) -> list[str]:
-    """Return what the code of a part declares at its top level."""
-    declaration = r"^(?:export )?(?:async )?(?:const|let|function|class|type) (\w+)"
-    return re.findall(declaration, code(part), re.MULTILINE)
+def top_level_names(part: Path, exported: bool = True) -> list[str]:
+    """Return what the code of a part declares at its top level.
+
+    Args:
+        part: The part.
+        exported: Whether to count what it exports.
+    """
+    declaration = r"(?:async )?(?:const|let|function|class|type) (\w+)"
+    export = "(?:export )?" if exported else ""
+    return re.findall(f"^{export}{declaration}", code(part), re.MULTILINE)
 
 
 def test_no_two_parts_declare_one_name() -> None:
@@ -136,6 +142,15 @@ def test_no_two_parts_declare_one_name() -> None:
         parts = [part for part in PARTS + PROBES if part not in others]
         names = Counter(name for part in parts for name in top_level_names(part))
         assert [declared for declared, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
+def test_what_the_description_offers_to_the_user_is_exported(part: Path) -> None:
+    # A file of the user's own imports it.
+    known = description(part)
+    offers = [*known.get("helpers", {}), *known.get("recipes", [])]
+    offered = set(re.findall(r"\w+", " ".join([*offers, *known.get("rules", [])])))
+    assert offered & set(top_level_names(part, exported=False)) == set()
 
 
 @pytest.mark.parametrize("part", PARTS + PROBES, ids=name)
@@ -149,8 +164,8 @@ def test_typescript_holds_nothing_that_jinja_or_a_merge_would_trip_over(
 
 
 def test_the_description_and_the_code_of_a_part_agree_on_its_routes() -> None:
-    # A function that mounts routes is asked for each of them in its part's tests.
-    mounts = re.compile(r"^\w+Routes\(", re.MULTILINE)
+    # What a function has made is asked for each of them in its part's tests.
+    mounts = re.compile(r"^app\.route\(", re.MULTILINE)
     for part in [part for part in PARTS + PROBES if not mounts.search(code(part))]:
         called = re.findall(r'^app\.(\w+)\(\s*"([^"]+)"', code(part), re.MULTILINE)
         described = [

@@ -33,25 +33,28 @@ Project = Callable[..., Path]
 
 
 DEFAULT_PROVIDER = PROVIDERS[0]["id"]
-#: The sets of features, and the provider of a model.
+#: The sets of features, the provider of a model, and the layout.
 PROJECTS = [
-    *((features, DEFAULT_PROVIDER) for features in FEATURE_SETS),
-    *PROVIDER_SETS,
+    *((features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_SETS),
+    *((*provider_set, "single-file") for provider_set in PROVIDER_SETS),
 ]
+#: The same as modules; the code of a module is that of its section.
+MODULES = [(features, provider, "modules") for features, provider, _ in PROJECTS]
 
 
 @pytest.mark.parametrize(
-    ("features", "provider", "date"),
+    ("features", "provider", "layout", "date"),
     [
-        *((features, provider, NEWEST) for features, provider in PROJECTS),
-        (FEATURE_SETS[-1], DEFAULT_PROVIDER, OLDEST),
+        *((*answers, NEWEST) for answers in PROJECTS + MODULES),
+        (*PROJECTS[len(FEATURE_SETS) - 1], OLDEST),
     ],
     ids=set_id,
 )
 def test_a_project_is_clean_under_the_tools(
-    project: Project, features: list[str], provider: str, date: str
+    project: Project, features: list[str], provider: str, layout: str, date: str
 ) -> None:
-    assert_clean(project(features, ai_provider=provider, compatibility_date=date))
+    answers = {"ai_provider": provider, "layout": layout, "compatibility_date": date}
+    assert_clean(project(features, **answers))
 
 
 @pytest.mark.parametrize("features", [[], FEATURE_SETS[-1]], ids=set_id)
@@ -62,18 +65,28 @@ def test_a_project_with_the_longest_name_is_formatted(
     node(directory, "biome", "check", "--error-on-warnings")
 
 
-@pytest.mark.parametrize("date", [OLDEST, NEWEST])
+@pytest.mark.parametrize(
+    ("projects", "date"),
+    [
+        (PROJECTS, OLDEST),
+        (PROJECTS, NEWEST),
+        # Few, since the code is that of the others.
+        ([one for one in MODULES if one[0] in ([], FEATURE_SETS[-1])], NEWEST),
+    ],
+    ids=["oldest", "newest", "modules"],
+)
 def test_the_projects_own_tests_pass(
-    project: Project, date: str, tmp_path: Path
+    project: Project, projects: list[tuple], date: str, tmp_path: Path
 ) -> None:
     tests = [
         test
-        for features, provider in PROJECTS
+        for features, provider, layout in projects
         for test in project(
             features,
             ai_provider=provider,
+            layout=layout,
             compatibility_date=date,
-            project_name=f"{set_id(features)}-{provider}-{date}",
+            project_name=f"{set_id(features)}-{provider}-{date}-{layout}",
         ).glob("test/*.test.ts")
         # The others are the same with every provider.
         if provider == DEFAULT_PROVIDER or test.name.split(".")[0] in MODEL_FEATURES

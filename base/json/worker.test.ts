@@ -1,5 +1,7 @@
 import { env, exports } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
+import * as z from "zod";
+import { parseInput } from "./worker";
 
 /** The routes that take JSON, each with a path that it matches. */
 const JSON_ROUTES: Record<string, string> = {
@@ -69,5 +71,45 @@ describe.each(Object.keys(JSON_ROUTES))("%s", (route) => {
 	it("refuses what is nested more than 100 deep", async () => {
 		const refused = await send(route, nested(102));
 		expect(refused).toEqual({ status: 400, code: "invalid_body" });
+	});
+});
+
+describe("an input", () => {
+	/** Returns what `parseInput` throws. */
+	function refusal(schema: z.ZodType, input: unknown, code?: string) {
+		try {
+			parseInput(schema, input, code);
+		} catch (error) {
+			return error;
+		}
+		throw new Error("It was taken");
+	}
+
+	it("comes back as the schema returns it", () => {
+		const schema = z.object({ name: z.string().trim() });
+		expect(parseInput(schema, { name: " Ada " })).toEqual({ name: "Ada" });
+	});
+
+	it("is refused with what is wrong, and where", () => {
+		const schema = z.object({ items: z.array(z.object({ id: z.int() })) });
+		const input = { items: [{ id: 1 }, { id: "2" }] };
+		expect(refusal(schema, input)).toMatchObject({
+			status: 400,
+			code: "invalid_body",
+			issues: [{ path: "items.1.id", message: expect.stringMatching(/int/) }],
+		});
+		expect(refusal(schema, input, "invalid_query")).toMatchObject({
+			code: "invalid_query",
+		});
+	});
+
+	it("is told of twenty issues at most, 200 characters each", () => {
+		const names = Array.from({ length: 21 }, (_, i) => `${i}`.padEnd(201, "x"));
+		const input = Object.fromEntries(names.map((name) => [name, name]));
+		const schema = z.record(z.string(), z.literal("y".repeat(300)));
+		const { issues } = Object(refusal(schema, input));
+		expect(issues).toHaveLength(20);
+		expect(issues[0].path).toBe(names[0]?.slice(0, 200));
+		expect(issues[0].message).toHaveLength(200);
 	});
 });

@@ -13,6 +13,7 @@ import {
 	routeAgentRequest,
 } from "agents";
 import type { Context, MiddlewareHandler } from "hono";
+import { Hono } from "hono";
 import { createMiddleware } from "hono/factory";
 import * as z from "zod";
 import { unauthorized } from "../../base/access/worker";
@@ -136,9 +137,11 @@ function agentErrorText({ code, message, issues }: ApiError): string {
  * Method decorator: hides from clients what they may not know of an error, since
  * the library sends them the message of any.
  */
-function agentsGuarded<This extends AiAgent, Args extends unknown[], Result>(
-	method: (this: This, ...args: Args) => Promise<Result>,
-) {
+export function agentsGuarded<
+	This extends AiAgent,
+	Args extends unknown[],
+	Result,
+>(method: (this: This, ...args: Args) => Promise<Result>) {
 	return async function (this: This, ...args: Args): Promise<Result> {
 		try {
 			return await method.apply(this, args);
@@ -149,7 +152,7 @@ function agentsGuarded<This extends AiAgent, Args extends unknown[], Result>(
 }
 
 /** Checks what a client passed to a call, like `parseInput`. */
-function agentArguments<Schema extends z.ZodType>(
+export function agentArguments<Schema extends z.ZodType>(
 	schema: Schema,
 	input: unknown,
 ): z.infer<Schema> {
@@ -240,19 +243,20 @@ function agentName<E extends AppEnv>(c: Context<E>): string {
 }
 
 /**
- * Mounts the routes of a class of agents at `/agents/<segment>/:name`: its
- * conversations, WebSockets and tickets.
+ * Makes the routes of a class of agents, `/agents/<segment>/:name`: its
+ * conversations, WebSockets and tickets. Mount them with `app.route("/", …)`.
  *
  * @param segment The class's name in kebab case, such as `support-agent`.
  * @param namespace Picks the class's binding.
  * @param guard Middleware that decides who may use an agent, by its name and by
  * `c.var`. A ticket carries the right of who asked for it.
  */
-export function agentRoutes(
+export function makeAgentRoutes(
 	segment: string,
 	namespace: (env: Env) => DurableObjectNamespace<AiAgent>,
 	guard: MiddlewareHandler<AppEnv> = operatorOnly,
-): void {
+): Hono<AppEnv> {
+	const routes = new Hono<AppEnv>();
 	const path = `/agents/${segment}/:name`;
 
 	/**
@@ -298,29 +302,34 @@ export function agentRoutes(
 		return next();
 	});
 
-	app.get(path, admit, (c) => {
+	routes.get(path, admit, (c) => {
 		const headers = isUpgrade(c) ? { Upgrade: "websocket" } : {};
 		return pass(c, { headers });
 	});
 
-	app.post(path, guard, async (c) => {
+	routes.post(path, guard, async (c) => {
 		const body = JSON.stringify(await readJson(c, agentRequest));
 		return pass(c, { method: "POST", body });
 	});
 
-	app.delete(path, guard, async (c) => {
+	routes.delete(path, guard, async (c) => {
 		const agent = await getAgentByName(namespace(c.env), agentName(c));
 		await agent.clear();
 		return c.body(null, 204);
 	});
 
-	app.post(`${path}/ticket`, guard, async (c) => {
+	routes.post(`${path}/ticket`, guard, async (c) => {
 		const agent = `${segment}/${agentName(c)}`;
 		return c.json({ ticket: await makeAgentTicket(c.env, agent) }, 201);
 	});
+
+	return routes;
 }
 
-agentRoutes("ai-agent", (env) => env.AiAgent);
+app.route(
+	"/",
+	makeAgentRoutes("ai-agent", (env) => env.AiAgent),
+);
 
 /** Lets one turn of an agent run at a time; the others wait, in their order. */
 class AgentTurns {

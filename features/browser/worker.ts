@@ -155,7 +155,7 @@ async function launchBrowser<E extends AppEnv>(
 }
 
 /** Closes a browser, once it has started and its work is over. */
-async function closeBrowser(
+export async function closeBrowser(
 	launch: Promise<Browser>,
 	work: Promise<unknown>,
 ): Promise<void> {
@@ -185,7 +185,7 @@ async function pageTimeout(): Promise<never> {
  * @throws ApiError 400 when the page, or where it leads to, is not public; 502
  * when it cannot be loaded or is an error page.
  */
-async function renderPage(
+export async function renderPage(
 	browser: Browser,
 	url: URL,
 	check = urlCheck(),
@@ -376,7 +376,7 @@ async function addressesOf(host: string): Promise<string[]> {
 }
 
 /** Tells whether an IP address, in its usual spelling, is public. */
-function isPublicAddress(address: string): boolean {
+export function isPublicAddress(address: string): boolean {
 	if (isIP(address) === 4) {
 		return !privateNetworks.check(address, "ipv4");
 	}

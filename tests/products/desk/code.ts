@@ -87,7 +87,10 @@ const supportStaff = createMiddleware<AppEnv>((c, next) => {
 	return operatorOnly(c, next);
 });
 
-agentRoutes("support-agent", (env) => env.SupportAgent, supportStaff);
+app.route(
+	"/",
+	makeAgentRoutes("support-agent", (env) => env.SupportAgent, supportStaff),
+);
 
 /** Asks a person whether money goes back. */
 export class Refund extends WorkflowEntrypoint<Env, { id: string }> {

@@ -1,0 +1,106 @@
+"""Both layouts, and files of the user's own in each, as the README shows them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import FEATURES, assert_clean, link_toolchain, node, run_copier
+from test_products import edit
+from test_readme import blocks_of
+from test_render import texts
+from workbench import ROOT
+
+Render = Callable[..., Path]
+
+LAYOUTS = ["single-file", "modules"]
+
+#: A test of the file that the README shows.
+LINKS_TEST = """import {
+	createExecutionContext,
+	createScheduledController,
+} from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import { expect, it, vi } from "vitest";
+import worker from "../src/index";
+
+/** Follows a link. */
+function follow(link: string): Promise<Response> {
+	const url = `https://example.com{prefix}/links/${link}`;
+	return exports.default.fetch(new Request(url));
+}
+
+it("counts in a Durable Object", async () => {
+	await follow("a");
+	expect(await (await follow("a")).json()).toEqual({ count: 2 });
+});
+
+it("throws what the base offers", async () => {
+	expect((await follow("A")).status).toBe(404);
+});
+
+it("runs its job", async () => {
+	const log = vi.spyOn(console, "log").mockImplementation(() => {});
+	const controller = createScheduledController({ cron: "0 3 * * *" });
+	await worker.scheduled(controller, env, createExecutionContext());
+	expect(String(log.mock.lastCall)).toContain("Counting links");
+});
+"""
+
+
+def test_modules_are_the_sections_of_the_one_file(render: Render) -> None:
+    (one,) = (render(FEATURES) / "src").iterdir()
+    sections = set(re.findall(r"^// #region (.+)$", one.read_text(), re.MULTILINE))
+    modules = {
+        path.stem for path in (render(FEATURES, layout="modules") / "src").iterdir()
+    }
+    assert modules == sections | {"index"}
+
+
+@pytest.mark.parametrize("features", [[], ["auth"], FEATURES], ids=len)
+def test_the_index_of_modules_has_the_anchors_in_their_order(
+    render: Render, features: list[str]
+) -> None:
+    files = texts(render(features, layout="modules"))
+    anchors = re.findall(r"^\t?// Your (.+)$", files["src/index.ts"], re.MULTILINE)
+    assert anchors == ["imports", "middleware", "code", "queues", "crons", "handlers"]
+    assert "\t// Your variables\n" in files["src/http.ts"]
+
+
+def test_the_layout_of_a_project_stays(render: Render) -> None:
+    for first, other in (LAYOUTS, LAYOUTS[::-1]):
+        project = render([], layout=first)
+        before = texts(project)
+        data = f"--data=layout={other}"
+        result = run_copier("copy", "--defaults", "--overwrite", data, ROOT, project)
+        assert result.returncode != 0
+        assert f"'{other}' is not '{first}', the layout of this" in result.stderr
+        assert texts(project) == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("features", [[], ["assets", "auth"]], ids=len)
+def test_a_file_of_the_users_own_works_as_the_readme_shows(
+    render: Render, features: list[str], layout: str
+) -> None:
+    project = link_toolchain(render(features, layout=layout))
+    readme = (project / "README.md").read_text()
+    (own,) = [b.code for b in blocks_of(readme) if b.code.startswith("// src/links.ts")]
+    (project / "src/links.ts").write_text(own)
+    (lines,) = [b.code for b in blocks_of(readme) if b.code.startswith("// Your imp")]
+    for anchor, insert in re.findall(r"(\t*// Your \w+)\n((?:(?!\t*// ).*\n)+)", lines):
+        edit(project, "src/index.ts", anchor, insert.rstrip())
+    binding = '\t\t\t{ "name": "LINK_COUNTER", "class_name": "LinkCounter" },'
+    migration = '\t\t{ "tag": "user-links", "new_sqlite_classes": ["LinkCounter"] },'
+    for line, insert in (
+        ("\t\t\t// Your durable_objects", binding),
+        ('\t\t// Your migrations (tags that start with "user-")', migration),
+        ("\t\t\t// Your crons", '\t\t\t"0 3 * * *",'),
+    ):
+        edit(project, "wrangler.jsonc", line, insert)
+    prefix = "/api" if "assets" in features else ""
+    (project / "test/links.test.ts").write_text(LINKS_TEST.replace("{prefix}", prefix))
+
+    assert_clean(project)
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "links")
