@@ -1,5 +1,6 @@
 """The life of a project: updates, features that come and go, the user's edits."""
 
+import re
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -17,9 +18,11 @@ from conftest import (
     copy_template,
     git,
     link_toolchain,
+    node,
     release,
 )
 from test_render import patch_config, texts
+from workbench import ROOT
 
 
 def copier(*arguments: str | Path) -> None:
@@ -402,3 +405,76 @@ def test_recopying_keeps_the_history(start: Callable[..., Path]) -> None:
     before = config(project)
     copier("recopy", "--quiet", "--defaults", "--overwrite", project)
     assert config(project) == before
+
+
+#: Features whose demos are dropped, and the first line of what each of them deletes
+#: of its code; what follows it, up to an empty line or the end of the region, goes
+#: as well.
+DEMOS = {
+    "queues": 'app.post("/requests"',
+    "analytics": 'app.post("/events"',
+    "structured-output": "const EVENT_INSTRUCTIONS",
+}
+
+
+def delete(project: Path, path: str, pattern: str) -> None:
+    """Delete what a pattern matches in a file of a project, once or more."""
+    text, count = re.subn(pattern, "", (project / path).read_text(), flags=re.MULTILINE)
+    assert count > 0, (path, pattern)
+    (project / path).write_text(text)
+
+
+def drop_demo(project: Path, feature: str) -> None:
+    """Drop the demo of one of `DEMOS` as the README of a project says."""
+    route, rest = {
+        "queues": ("POST /requests", r"(?:.+\n)+\n"),
+        "analytics": ("POST /events", r"(?:.+\n)+\n"),
+        "structured-output": ("POST /extract", r"(?:.*\n)+?(?=// #endregion)"),
+    }[feature]
+    delete(project, "src/index.ts", rf"^{re.escape(DEMOS[feature])}{rest}")
+    path = re.escape(route.split()[1])
+    delete(project, "src/index.ts", rf'^\t{{\n.*\n\t\tpath: "{path}",\n.*\n\t}},\n')
+    for test in ("test/access.test.ts", "test/json.test.ts"):
+        if f'"{route}"' in (project / test).read_text():
+            delete(project, test, rf'^\t"{route}": .*\n')
+    region = rf"(?<=<!-- #region {feature} -->\n\n)(?:.*\n)+?(?=<!-- #endregion)"
+    delete(project, "README.md", region)
+    (project / f"test/{feature}.test.ts").unlink()
+
+
+def test_a_dropped_demo_stays_away_when_features_come_and_go(
+    start: Callable[..., Path],
+) -> None:
+    kept = [feature for feature in FEATURES if feature in DEMOS]
+    # The first page comes with all panels.
+    others = [f for f in FEATURES if f not in DEMOS and f != "assets"]
+    project = start([*kept, "auth"])
+    for feature in DEMOS:
+        drop_demo(project, feature)
+    commit(project, "Drop the demos")
+    for more in (others, others[1::2], ["auth"]):
+        update(project, [*kept, *more], "--data=delete_data=true")
+        code, readme, locks, json = (
+            (project / path).read_text() if (project / path).exists() else ""
+            for path in (
+                "src/index.ts",
+                "README.md",
+                "test/access.test.ts",
+                "test/json.test.ts",
+            )
+        )
+        for path in ("/requests", "/events", "/extract"):
+            assert f'app.post("{path}"' not in code
+            assert f'path: "{path}",\n\t\tsummary' not in code
+            assert f'POST {path}"' not in locks + json
+            assert f"| `POST {path}`" not in readme
+        for feature in DEMOS:
+            assert f"## {feature}\n" not in readme
+            assert not (project / f"test/{feature}.test.ts").exists()
+        assert "function queuesSend(" in code
+        assert "function analyticsWrite(" in code
+        assert "function modelObject" in code
+
+    assert_clean(link_toolchain(project))
+    tests = ("test/access.test.ts", "test/json.test.ts", "test/index.test.ts")
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", *tests)
