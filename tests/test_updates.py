@@ -9,6 +9,7 @@ from pathlib import Path
 import json5
 import pytest
 from copier.__main__ import CopierApp
+from markdown_it import MarkdownIt
 
 from conftest import (
     FEATURES,
@@ -21,7 +22,7 @@ from conftest import (
     node,
     release,
 )
-from test_render import patch_config, texts
+from test_render import package, patch_config, readme, texts
 from workbench import ROOT
 
 
@@ -46,7 +47,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     release(template, "1.0.0")
     for path, old, new in (
         ("base/http/worker.ts", "No such route.", "Not a route."),
-        ("template/README.md.jinja", "A Cloudflare Worker.", "One Cloudflare Worker."),
+        ("template/README.md.jinja", "deploys to Cloudflare,", "deploys it,"),
         ("features/auth/worker.test.ts", "KV is down", "KV is away"),
     ):
         text = (template / path).read_text()
@@ -193,8 +194,48 @@ EDITS = [
         "\n# Mine\nMY_KEY=",
     ),
     ("README.md", "<!-- Your introduction -->", "\nMine."),
+    (
+        "README.md",
+        "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
+        "| `GET /mine` | Mine |",
+    ),
+    (
+        "README.md",
+        "| `ALLOWED_ORIGINS` | `vars` in `wrangler.jsonc` | Other sites whose pages may"
+        " call this Worker, comma-separated, like https://app.example.com"
+        " <!-- Your variables --> |",
+        "| `MY_VAR` | `vars` in `wrangler.jsonc` | Mine |",
+    ),
     ("AGENTS.md", "<!-- Your rules -->", "\n- Mine."),
     (".gitignore", "# Yours", "mine/"),
+]
+
+#: What users change where files say nothing of lines of theirs: file, what stands
+#: there, what they write in its place.
+CHANGES = [
+    ("README.md", "# my-worker\n", "# Mine\n"),
+    (
+        "README.md",
+        "A Cloudflare Worker. Its code is in `src/index.ts`, its configuration in"
+        " `wrangler.jsonc`.\n",
+        "Does what is mine.\n",
+    ),
+    (
+        "package.json",
+        '\t\t"types": "node scripts/types.mjs"\n',
+        '\t\t"types": "node scripts/types.mjs",\n\t\t"mine": "echo mine"\n',
+    ),
+    ("tsconfig.json", '"include": ["src", ', '"include": ["mine", "src", '),
+    (
+        "biome.json",
+        '\t\t\t\t"noExplicitAny": "error"\n',
+        '\t\t\t\t"noConsole": "off",\n\t\t\t\t"noExplicitAny": "error"\n',
+    ),
+    (
+        ".github/workflows/ci.yml",
+        "      - run: npx wrangler deploy --dry-run\n",
+        "      - run: npx wrangler deploy --dry-run\n      - run: npm run mine\n",
+    ),
 ]
 
 
@@ -210,17 +251,23 @@ def set_var(project: Path, name: str) -> None:
 
 
 def edit_everywhere(project: Path) -> None:
-    """Make all of `EDITS` in a project, set a var, and commit."""
+    """Make all of `EDITS` and `CHANGES` in a project, set a var, and commit."""
     for path, after, insert in EDITS:
         edit(project, path, after, insert)
+    for path, old, new in CHANGES:
+        text = (project / path).read_text()
+        assert text.count(old) == 1, (path, old)
+        (project / path).write_text(text.replace(old, new))
     set_var(project, "ALLOWED_ORIGINS")
     commit(project, "Edit")
 
 
 def assert_edits_are_kept(project: Path) -> None:
-    """Check that each of `EDITS` still stands after its line, and the var."""
+    """Check that `EDITS`, each after its line, `CHANGES` and the var still stand."""
     for path, after, insert in EDITS:
         assert f"{after}\n{insert}\n" in (project / path).read_text() + "\n"
+    for path, _, new in CHANGES:
+        assert (project / path).read_text().count(new) == 1
     assert config(project)["vars"]["ALLOWED_ORIGINS"] == MINE
 
 
@@ -244,6 +291,25 @@ def test_the_recorded_answers_render_the_same_project(
     ref = "--vcs-ref=1.0.0"
     copier("copy", "--quiet", "--defaults", ref, answers, releases, again)
     assert texts(again) == texts(project)
+
+
+def test_all_rows_of_the_readme_with_those_of_the_user_are_rows_of_tables(
+    start: Callable[..., Path],
+) -> None:
+    project = start(FEATURES)
+    edit_everywhere(project)
+    tokens = MarkdownIt("commonmark").enable("table").parse(readme(project))
+    fences = [token.map for token in tokens if token.type == "fence"]
+    lines = {
+        number
+        for number, line in enumerate(readme(project).splitlines())
+        if line.startswith("|") and not any(a <= number < b for a, b in fences)
+    }
+    tables = [token.map for token in tokens if token.type == "table_open"]
+    assert lines == {number for a, b in tables for number in range(a, b)}
+    cells = [token.children for token in tokens if token.type == "inline"]
+    shown = ["".join(t.content for t in c if t.type != "html_inline") for c in cells]
+    assert {"GET /health", "GET /mine", "Whether the Worker runs "} <= set(shown)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -317,7 +383,8 @@ def test_another_provider_takes_the_place_of_the_first(
     assert_edits_are_kept(project)
     assert config(project)["vars"]["MY_VAR"] == "mine"
     fresh = start(FEATURES, "1.1.0", f"--data=ai_provider={provider}")
-    for path in ("package.json", "test/provider.ts", "test/structured-output.test.ts"):
+    assert package(project)["dependencies"] == package(fresh)["dependencies"]
+    for path in ("test/provider.ts", "test/structured-output.test.ts"):
         assert texts(project)[path] == texts(fresh)[path]
 
     update(project, None, f"--data=ai_provider={PROVIDERS[0]['id']}")
