@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from conftest import (
     link_toolchain,
     node,
     release,
+    run_copier,
 )
 from test_render import package, patch_config, readme, texts
 from workbench import ROOT
@@ -545,3 +547,34 @@ def test_a_dropped_demo_stays_away_when_features_come_and_go(
     assert_clean(link_toolchain(project))
     tests = ("test/access.test.ts", "test/json.test.ts", "test/index.test.ts")
     node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", *tests)
+
+
+@pytest.mark.parametrize("is_conflict", [True, False])
+def test_the_message_after_an_update_shows_conflicts_before_anything_else(
+    start: Callable[..., Path], is_conflict: bool
+) -> None:
+    project = start(["auth"])
+    if is_conflict:
+        text = (project / "README.md").read_text()
+        mine = text.replace("deploys to Cloudflare,", "is for the operators,")
+        (project / "README.md").write_text(mine)
+        commit(project, "Edit")
+    result = run_copier("update", "--defaults", project)
+    assert result.returncode == 0
+    assert conflicts(project) == (["README.md"] if is_conflict else [])
+
+    _, _, message = result.stderr.partition("Copier has changed")
+    commands = re.findall(r"^ {4}(.+)", message, re.MULTILINE)
+    assert commands == [
+        "git status",
+        "git diff --check",
+        "npm install",
+        "npm run check && npm run typecheck && npm run test",
+    ]
+    status, check = (
+        subprocess.run(command.split(), cwd=project, capture_output=True, text=True)
+        for command in commands[:2]
+    )
+    assert ("both modified:   README.md" in status.stdout) == is_conflict
+    assert ("README.md" in check.stdout) == is_conflict
+    assert (check.returncode == 0) != is_conflict
