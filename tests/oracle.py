@@ -224,6 +224,7 @@ BASE_FILES = {
     "package.json",
     "scripts/dev.mjs",
     "scripts/node-version.mjs",
+    "scripts/before-deploy.mjs",
     "scripts/types.mjs",
     "src/index.ts",
     "test/handlers.test.ts",

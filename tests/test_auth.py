@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from conftest import link_toolchain, node, write_types
+from test_analytics import replace
 from test_readme import blocks_of, readme_of
 from test_updates import edit
 from workbench import ROOT
@@ -180,3 +183,43 @@ def test_the_recipes_of_the_guide_keep_users_apart_from_operators(
     assert len(recipes) == 2
     node(project, "tsc")
     node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "test/probe.test.ts")
+
+
+#: For each feature with an open route that a product may lock: the route's line, and
+#: the one line of its tests that then brings the key.
+LOCKS = {
+    "websockets": (
+        'app.get("/ws/:room", (c)',
+        "const HEADERS: Record<string, string> = {};",
+        "const HEADERS = { Authorization: `Bearer ${env.API_TOKEN}` };",
+    ),
+    "alarms": (
+        'app.get("/reminders/:userId", async (c)',
+        "new Request(url, { method, ...init })",
+        "new Request(url, { method, headers: OPERATOR, ...init })",
+    ),
+    "analytics": (
+        'app.post("/events", async (c)',
+        'const HEADERS = { "Content-Type": "application/json" };',
+        'const HEADERS = { "Content-Type": "application/json",'
+        " Authorization: `Bearer ${env.API_TOKEN}` };",
+    ),
+}
+
+
+@pytest.mark.parametrize("feature", LOCKS)
+def test_the_lock_of_an_open_route_costs_its_tests_one_line(
+    render: Render, feature: str
+) -> None:
+    project = link_toolchain(render(["auth", feature]))
+    route, line, with_key = LOCKS[feature]
+    tests = project / f"test/{feature}.test.ts"
+    vitest = ROOT / "node_modules/vitest/vitest.mjs"
+    files = [f"test/{name}.test.ts" for name in (feature, "json", "access")]
+
+    locked = route.replace(", ", ", operatorOnly, ", 1)
+    replace(project / "src/index.ts", route, locked)
+    with pytest.raises(AssertionError, match="401"):
+        node(project, vitest, "run", *files)
+    replace(tests, line, with_key)
+    node(project, vitest, "run", *files)

@@ -200,7 +200,8 @@ INDEX = re.compile(
     r"|```sh\ncurl -i http://localhost:8787/\n(?:.*\n)+?\]\}\n```\n\n"
     r"|^`GET /` lists.*\n\n"
     r"|^(A Cloudflare Worker\.|curl .*/no/such/route"
-    r"|Every list in|- \*\*Route\*\*|app\.get\(\"/hello).*\n",
+    r"|Every list in|- \*\*(Route|Drop a demo)\*\*|- its (route|section)"
+    r"|app\.get\(\"/hello).*\n",
     re.MULTILINE,
 )
 

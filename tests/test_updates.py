@@ -1,6 +1,8 @@
 """The life of a project: updates, features that come and go, the user's edits."""
 
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import json5
 import pytest
 from copier.__main__ import CopierApp
+from markdown_it import MarkdownIt
 
 from conftest import (
     FEATURES,
@@ -17,9 +20,12 @@ from conftest import (
     copy_template,
     git,
     link_toolchain,
+    node,
     release,
+    run_copier,
 )
-from test_render import patch_config, texts
+from test_render import package, patch_config, readme, texts
+from workbench import ROOT
 
 
 def copier(*arguments: str | Path) -> None:
@@ -43,7 +49,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     release(template, "1.0.0")
     for path, old, new in (
         ("base/http/worker.ts", "No such route.", "Not a route."),
-        ("template/README.md.jinja", "A Cloudflare Worker.", "One Cloudflare Worker."),
+        ("template/README.md.jinja", "deploys to Cloudflare,", "deploys it,"),
         ("features/auth/worker.test.ts", "KV is down", "KV is away"),
     ):
         text = (template / path).read_text()
@@ -190,8 +196,48 @@ EDITS = [
         "\n# Mine\nMY_KEY=",
     ),
     ("README.md", "<!-- Your introduction -->", "\nMine."),
+    (
+        "README.md",
+        "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
+        "| `GET /mine` | Mine |",
+    ),
+    (
+        "README.md",
+        "| `ALLOWED_ORIGINS` | `vars` in `wrangler.jsonc` | Other sites whose pages may"
+        " call this Worker, comma-separated, like https://app.example.com"
+        " <!-- Your variables --> |",
+        "| `MY_VAR` | `vars` in `wrangler.jsonc` | Mine |",
+    ),
     ("AGENTS.md", "<!-- Your rules -->", "\n- Mine."),
     (".gitignore", "# Yours", "mine/"),
+]
+
+#: What users change where files say nothing of lines of theirs: file, what stands
+#: there, what they write in its place.
+CHANGES = [
+    ("README.md", "# my-worker\n", "# Mine\n"),
+    (
+        "README.md",
+        "A Cloudflare Worker. Its code is in `src/index.ts`, its configuration in"
+        " `wrangler.jsonc`.\n",
+        "Does what is mine.\n",
+    ),
+    (
+        "package.json",
+        '\t\t"types": "node scripts/types.mjs"\n',
+        '\t\t"types": "node scripts/types.mjs",\n\t\t"mine": "echo mine"\n',
+    ),
+    ("tsconfig.json", '"include": ["src", ', '"include": ["mine", "src", '),
+    (
+        "biome.json",
+        '\t\t\t\t"noExplicitAny": "error"\n',
+        '\t\t\t\t"noConsole": "off",\n\t\t\t\t"noExplicitAny": "error"\n',
+    ),
+    (
+        ".github/workflows/ci.yml",
+        "      - run: npx wrangler deploy --dry-run\n",
+        "      - run: npx wrangler deploy --dry-run\n      - run: npm run mine\n",
+    ),
 ]
 
 
@@ -207,17 +253,23 @@ def set_var(project: Path, name: str) -> None:
 
 
 def edit_everywhere(project: Path) -> None:
-    """Make all of `EDITS` in a project, set a var, and commit."""
+    """Make all of `EDITS` and `CHANGES` in a project, set a var, and commit."""
     for path, after, insert in EDITS:
         edit(project, path, after, insert)
+    for path, old, new in CHANGES:
+        text = (project / path).read_text()
+        assert text.count(old) == 1, (path, old)
+        (project / path).write_text(text.replace(old, new))
     set_var(project, "ALLOWED_ORIGINS")
     commit(project, "Edit")
 
 
 def assert_edits_are_kept(project: Path) -> None:
-    """Check that each of `EDITS` still stands after its line, and the var."""
+    """Check that `EDITS`, each after its line, `CHANGES` and the var still stand."""
     for path, after, insert in EDITS:
         assert f"{after}\n{insert}\n" in (project / path).read_text() + "\n"
+    for path, _, new in CHANGES:
+        assert (project / path).read_text().count(new) == 1
     assert config(project)["vars"]["ALLOWED_ORIGINS"] == MINE
 
 
@@ -241,6 +293,25 @@ def test_the_recorded_answers_render_the_same_project(
     ref = "--vcs-ref=1.0.0"
     copier("copy", "--quiet", "--defaults", ref, answers, releases, again)
     assert texts(again) == texts(project)
+
+
+def test_all_rows_of_the_readme_with_those_of_the_user_are_rows_of_tables(
+    start: Callable[..., Path],
+) -> None:
+    project = start(FEATURES)
+    edit_everywhere(project)
+    tokens = MarkdownIt("commonmark").enable("table").parse(readme(project))
+    fences = [token.map for token in tokens if token.type == "fence"]
+    lines = {
+        number
+        for number, line in enumerate(readme(project).splitlines())
+        if line.startswith("|") and not any(a <= number < b for a, b in fences)
+    }
+    tables = [token.map for token in tokens if token.type == "table_open"]
+    assert lines == {number for a, b in tables for number in range(a, b)}
+    cells = [token.children for token in tokens if token.type == "inline"]
+    shown = ["".join(t.content for t in c if t.type != "html_inline") for c in cells]
+    assert {"GET /health", "GET /mine", "Whether the Worker runs "} <= set(shown)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -314,7 +385,8 @@ def test_another_provider_takes_the_place_of_the_first(
     assert_edits_are_kept(project)
     assert config(project)["vars"]["MY_VAR"] == "mine"
     fresh = start(FEATURES, "1.1.0", f"--data=ai_provider={provider}")
-    for path in ("package.json", "test/provider.ts", "test/structured-output.test.ts"):
+    assert package(project)["dependencies"] == package(fresh)["dependencies"]
+    for path in ("test/provider.ts", "test/structured-output.test.ts"):
         assert texts(project)[path] == texts(fresh)[path]
 
     update(project, None, f"--data=ai_provider={PROVIDERS[0]['id']}")
@@ -402,3 +474,107 @@ def test_recopying_keeps_the_history(start: Callable[..., Path]) -> None:
     before = config(project)
     copier("recopy", "--quiet", "--defaults", "--overwrite", project)
     assert config(project) == before
+
+
+#: Features whose demos are dropped, and the first line of what each of them deletes
+#: of its code; what follows it, up to an empty line or the end of the region, goes
+#: as well.
+DEMOS = {
+    "queues": 'app.post("/requests"',
+    "analytics": 'app.post("/events"',
+    "structured-output": "const EVENT_INSTRUCTIONS",
+}
+
+
+def delete(project: Path, path: str, pattern: str) -> None:
+    """Delete what a pattern matches in a file of a project, once or more."""
+    text, count = re.subn(pattern, "", (project / path).read_text(), flags=re.MULTILINE)
+    assert count > 0, (path, pattern)
+    (project / path).write_text(text)
+
+
+def drop_demo(project: Path, feature: str) -> None:
+    """Drop the demo of one of `DEMOS` as the README of a project says."""
+    route, rest = {
+        "queues": ("POST /requests", r"(?:.+\n)+\n"),
+        "analytics": ("POST /events", r"(?:.+\n)+\n"),
+        "structured-output": ("POST /extract", r"(?:.*\n)+?(?=// #endregion)"),
+    }[feature]
+    delete(project, "src/index.ts", rf"^{re.escape(DEMOS[feature])}{rest}")
+    path = re.escape(route.split()[1])
+    delete(project, "src/index.ts", rf'^\t{{\n.*\n\t\tpath: "{path}",\n.*\n\t}},\n')
+    for test in ("test/access.test.ts", "test/json.test.ts"):
+        if f'"{route}"' in (project / test).read_text():
+            delete(project, test, rf'^\t"{route}": .*\n')
+    region = rf"(?<=<!-- #region {feature} -->\n\n)(?:.*\n)+?(?=<!-- #endregion)"
+    delete(project, "README.md", region)
+    (project / f"test/{feature}.test.ts").unlink()
+
+
+def test_a_dropped_demo_stays_away_when_features_come_and_go(
+    start: Callable[..., Path],
+) -> None:
+    kept = [feature for feature in FEATURES if feature in DEMOS]
+    # The first page comes with all panels.
+    others = [f for f in FEATURES if f not in DEMOS and f != "assets"]
+    project = start([*kept, "auth"])
+    for feature in DEMOS:
+        drop_demo(project, feature)
+    commit(project, "Drop the demos")
+    for more in (others, others[1::2], ["auth"]):
+        update(project, [*kept, *more], "--data=delete_data=true")
+        code, readme, locks, json = (
+            (project / path).read_text() if (project / path).exists() else ""
+            for path in (
+                "src/index.ts",
+                "README.md",
+                "test/access.test.ts",
+                "test/json.test.ts",
+            )
+        )
+        for path in ("/requests", "/events", "/extract"):
+            assert f'app.post("{path}"' not in code
+            assert f'path: "{path}",\n\t\tsummary' not in code
+            assert f'POST {path}"' not in locks + json
+            assert f"| `POST {path}`" not in readme
+        for feature in DEMOS:
+            assert f"## {feature}\n" not in readme
+            assert not (project / f"test/{feature}.test.ts").exists()
+        assert "function queuesSend(" in code
+        assert "function analyticsWrite(" in code
+        assert "function modelObject" in code
+
+    assert_clean(link_toolchain(project))
+    tests = ("test/access.test.ts", "test/json.test.ts", "test/index.test.ts")
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", *tests)
+
+
+@pytest.mark.parametrize("is_conflict", [True, False])
+def test_the_message_after_an_update_shows_conflicts_before_anything_else(
+    start: Callable[..., Path], is_conflict: bool
+) -> None:
+    project = start(["auth"])
+    if is_conflict:
+        text = (project / "README.md").read_text()
+        mine = text.replace("deploys to Cloudflare,", "is for the operators,")
+        (project / "README.md").write_text(mine)
+        commit(project, "Edit")
+    result = run_copier("update", "--defaults", project)
+    assert result.returncode == 0
+    assert conflicts(project) == (["README.md"] if is_conflict else [])
+
+    _, _, message = result.stderr.partition("Copier has changed")
+    commands = re.findall(r"^ {4}(.+)", message, re.MULTILINE)
+    assert commands == [
+        "git status",
+        "git diff --check",
+        "npm install",
+        "npm run check && npm run typecheck && npm run test",
+    ]
+    status, check = (
+        subprocess.run(command.split(), cwd=project, capture_output=True, text=True)
+        for command in commands[:2]
+    )
+    assert ("both modified:   README.md" in status.stdout) == is_conflict
+    assert ("README.md" in check.stdout) == is_conflict
+    assert (check.returncode == 0) != is_conflict

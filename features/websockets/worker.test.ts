@@ -4,21 +4,28 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { ChatRoom } from "./worker";
 
 const SITE = "https://example.com";
+/** The headers of every request. */
+const HEADERS: Record<string, string> = {};
 
 afterEach(async () => {
 	env.ALLOWED_ORIGINS = "";
 	await reset();
 });
 
-function upgrade(
+function ask(
 	room: string,
 	headers: Record<string, string> = {},
 ): Promise<Response> {
 	return exports.default.fetch(
-		new Request(`${SITE}/ws/${room}`, {
-			headers: { Upgrade: "websocket", ...headers },
-		}),
+		new Request(`${SITE}/ws/${room}`, { headers: { ...HEADERS, ...headers } }),
 	);
+}
+
+function upgrade(
+	room: string,
+	headers: Record<string, string> = {},
+): Promise<Response> {
+	return ask(room, { Upgrade: "websocket", ...headers });
 }
 
 /** A client in a room, with all that it was sent so far. */
@@ -255,11 +262,8 @@ it("gives the upgrade an X-Request-Id as well", async () => {
 it.each<Record<string, string>>([{}, { Upgrade: "h2c" }])(
 	"asks for an upgrade with 426, whatever the origin: %j",
 	async (headers) => {
-		const response = await exports.default.fetch(
-			new Request(`${SITE}/ws/lobby`, {
-				headers: { ...headers, Origin: "https://other.example" },
-			}),
-		);
+		const origin = { Origin: "https://other.example" };
+		const response = await ask("lobby", { ...headers, ...origin });
 		expect(response.status).toBe(426);
 		expect(response.headers.get("Upgrade")).toBe("websocket");
 	},
@@ -274,8 +278,7 @@ it.each(["a".repeat(64), "AZaz09_-"])("takes the room %j", async (room) => {
 const badRooms = ["a b", "ü", "a".repeat(65), "a.b", "%2e%2e", "a\n"];
 
 it.each(badRooms)("refuses the room %j, upgrade or not", async (room) => {
-	const path = `${SITE}/ws/${encodeURIComponent(room)}`;
-	const response = await exports.default.fetch(path);
+	const response = await ask(encodeURIComponent(room));
 	expect(response.status).toBe(400);
 	const foreign = { Origin: "https://other.example" };
 	const upgraded = await upgrade(encodeURIComponent(room), foreign);
