@@ -201,7 +201,7 @@ INDEX = re.compile(
     r"|^`GET /` lists.*\n\n"
     r"|^(A Cloudflare Worker\.|curl .*/no/such/route"
     r"|Every list in|- \*\*(Route|Drop a demo)\*\*|- its (route|section)"
-    r"|app\.get\(\"/hello).*\n",
+    r"|\t?app\.get\(\"/(?:hello|links)).*\n",
     re.MULTILINE,
 )
 
