@@ -1,7 +1,7 @@
 """What all tests share: the catalog, rendered projects and the real toolchain."""
 
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -40,9 +40,9 @@ MODEL_FEATURES = [feature["id"] for feature in CATALOG if "model" in feature]
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 #: The range of compatibility dates.
-OLDEST, NEWEST = re.findall(
-    r'_date = "([\d-]+)"', (ROOT / "extensions/answers.jinja").read_text()
-)
+OLDEST, NEWEST = json.loads((ROOT / "package.json").read_text())["config"][
+    "compatibilityDates"
+]
 #: What they go through with each provider beside the default one: the features
 #: that ask a model, each alone, and all features; and the provider.
 PROVIDER_SETS = [

@@ -75,7 +75,8 @@ def test_the_layout_of_a_project_stays(render: Render) -> None:
         data = f"--data=layout={other}"
         result = run_copier("copy", "--defaults", "--overwrite", data, ROOT, project)
         assert result.returncode != 0
-        assert f"'{other}' is not '{first}', the layout of this" in result.stderr
+        assert f"Keep '{first}', the layout of this project" in result.stderr
+        assert f"not '{other}'" in result.stderr
         assert texts(project) == before
 
 

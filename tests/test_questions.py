@@ -6,6 +6,7 @@ process, which is quicker.
 """
 
 import os
+import re
 import shutil
 import string
 import subprocess
@@ -34,6 +35,7 @@ from conftest import (
     release,
     run_copier,
 )
+from workbench import ROOT
 
 #: An answer to each recorded question that is not its default: as a value, and
 #: as the text that follows `--data question=`. With all features, since some
@@ -73,9 +75,17 @@ def worker(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def macros(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The macros of `extensions/answers.jinja`, in Copier's own environment."""
     folder = tmp_path_factory.mktemp("empty")
+    answers, managers = (
+        yaml.safe_load((ROOT / f"extensions/{name}.yml").read_text())
+        for name in ("answers", "package-managers")
+    )
     context = {
-        "catalog": CATALOG,
-        "providers": PROVIDERS,
+        "catalog": {
+            "features": CATALOG,
+            "providers": PROVIDERS,
+            "package_managers": managers,
+            "answers": [answers],
+        },
         "_copier_conf": {"dst_path": folder, "answers_file": ".copier-answers.yml"},
         "_external_data": {"recorded": {}},
     }
@@ -461,8 +471,8 @@ def test_a_text_that_passes_for_a_list_of_features_is_one_for_yaml(
 
 # --- Bad input ----------------------------------------------------------------
 
-LIST_RULE = [f"[{FEATURES[0]}, {FEATURES[1]}]", *FEATURES]
-NAME_RULE = ["1 to 54 lower-case letters, digits and dashes", "no dash at either end"]
+LIST_RULE = ["[websockets, auth]", *FEATURES]
+NAME_RULE = ["1 to 54 of a-z, 0-9 and dashes", "no dash at either end"]
 DATE_RULE = ["2025-03-07 to 20"]
 ID_RULE = ["32 hexadecimal digits", "32 zeros"]
 HOST_RULE = ["app.example.com", "empty for workers.dev"]
@@ -533,12 +543,12 @@ BAD_ANSWERS = [
     ("package_manager", "cargo", "'cargo'", MANAGERS),
     ("package_manager", ["npm"], "['npm']", MANAGERS),
     ("package_manager", {"npm": True}, "{'npm': True}", MANAGERS),
-    ("github_actions", "maybe", "'maybe'", ["true", "false"]),
-    ("github_actions", [True], "'[True]'", ["true", "false"]),
-    ("github_actions", None, "'None'", ["true", "false"]),
-    ("github_actions", 2, "'2'", ["true", "false"]),
-    ("delete_data", "maybe", "'maybe'", ["true", "false"]),
-    ("delete_data", [True], "'[True]'", ["true", "false"]),
+    ("github_actions", "maybe", "'maybe'", ["true or false"]),
+    ("github_actions", [True], "'[True]'", ["true or false"]),
+    ("github_actions", None, "'None'", ["true or false"]),
+    ("github_actions", 2, "'2'", ["true or false"]),
+    ("delete_data", "maybe", "'maybe'", ["true or false"]),
+    ("delete_data", [True], "'[True]'", ["true or false"]),
 ]
 #: Of each question, the first that is text and the first that is not.
 BAD_TEXTS = {bad[0]: bad for bad in BAD_ANSWERS[::-1] if isinstance(bad[1], str)}
@@ -607,6 +617,15 @@ def test_the_command_refuses_a_bad_data_file_with_one_line_and_no_file(
     assert named in line
     assert all(rule in line for rule in allowed)
     assert not project.exists()
+
+
+@pytest.mark.parametrize("question", [*ANSWERS, "delete_data"])
+def test_a_message_says_first_what_to_write(question: str, macros: Any) -> None:
+    # A terminal of 80 columns shows little more.
+    _, bad, *_ = BAD_TEXTS[question]
+    message = macros.problem(question, bad).strip()
+    assert re.match(r"(Use|Write|Choose) .*[a-z0-9]", message[:40]), message
+    assert message.endswith(f"not '{bad}'.")
 
 
 def test_every_question_has_a_bad_answer_of_each_kind() -> None:
@@ -711,21 +730,21 @@ def test_enter_alone_takes_every_default(
             "project_name",
             "Name of the Worker",
             "My_Worker",
-            "'My_Worker' is no Worker name: use 1 to 54 lower-case letters",
+            "Use 1 to 54 of a-z, 0-9 and dashes, with no",
             "my-worker",
         ),
         (
             "hyperdrive_id",
             "Id of the Hyperdrive configuration",
             "my-database",
-            "'my-database' is no id of a Hyperdrive configuration: write its 32",
+            "Write the 32 hexadecimal digits of the id",
             "f" * 32,
         ),
         (
             "custom_domain",
             "Host name to serve on",
             "nohost",
-            "'nohost' is no host name: write it like app.example.com",
+            "Write a host like app.example.com",
             "app.example.com",
         ),
     ],
@@ -797,7 +816,7 @@ def test_an_update_in_a_terminal_refuses_another_project_name(
     updating = terminal("update", project)
     updating.expect_exact("Name of the Worker")
     updating.send(CLEAR + "other")
-    updating.expect_exact("'other' is not 'living'")
+    updating.expect_exact("Keep 'living', the name of this project")
     updating.send(ENTER)
     asked_on = updating.expect_exact(["What should it do", pexpect.TIMEOUT], timeout=1)
     updating.send(CTRL_C)

@@ -144,8 +144,9 @@ def test_the_sources_type_check_where_they_stand(project: Project) -> None:
     config = everything / "wrangler.jsonc"
     merged = json5.loads(config.read_text())
     for provider in PROVIDERS:
-        variables = merged["vars"] | provider["wrangler"]["vars"]
-        merged |= {**provider["wrangler"], "vars": variables}
+        merged |= provider.get("wrangler", {})
+        own = {name: var["value"] for name, var in provider["vars"].items()}
+        merged["vars"] |= own
         merged["secrets"]["required"] += provider.get("secrets", {})
     config.write_text(json.dumps(merged))
     node(everything, WRANGLER, "types", "--strict-vars=false")
