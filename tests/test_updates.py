@@ -578,3 +578,21 @@ def test_the_message_after_an_update_shows_conflicts_before_anything_else(
     assert ("both modified:   README.md" in status.stdout) == is_conflict
     assert ("README.md" in check.stdout) == is_conflict
     assert (check.returncode == 0) != is_conflict
+
+
+def test_an_entry_with_an_id_conflicts_in_its_own_place_when_its_feature_goes(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["auth", "alarms"])
+    patch_config([project], {"kv_namespaces": [{"id": "0" * 32}]})
+    commit(project, "Deploy")
+    options = ("--data=features=[]", "--data=delete_data=true")
+    copier("update", "--quiet", "--defaults", *options, project)
+    assert conflicts(project) == ["wrangler.jsonc"]
+    # Either side is a config that is right.
+    text = (project / "wrangler.jsonc").read_text()
+    hunk = r"<{7} .*\n((?:.*\n)*?)={7}\n((?:.*\n)*?)>{7} .*\n"
+    for side, bindings in ((r"\1", ["AUTH_TOKENS"]), (r"\2", [])):
+        settled = json5.loads(re.sub(hunk, side, text))
+        assert [entry["tag"] for entry in settled["migrations"]] == ["v1", "v2"]
+        assert [entry["binding"] for entry in settled["kv_namespaces"]] == bindings
