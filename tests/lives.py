@@ -314,6 +314,29 @@ KINDS = {
     "introduction": Kind(
         lambda n: [Piece("README.md", "<!-- Your introduction -->", f"\nMine {n}.")]
     ),
+    "route in the README": Kind(
+        lambda n: [
+            line(
+                "README.md",
+                "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
+                f"| `GET /mine/{n}` | Mine |",
+            )
+        ]
+    ),
+    "variable in the README": Kind(
+        lambda n: [
+            line(
+                "README.md",
+                "| `ALLOWED_ORIGINS` | `vars` in `wrangler.jsonc` | Other sites whose"
+                " pages may call this Worker, comma-separated, like"
+                " https://app.example.com <!-- Your variables --> |",
+                f"| `MY_VAR_{n}` | `vars` in `wrangler.jsonc` | Mine |",
+            )
+        ]
+    ),
+    "route in the test of JSON": Kind(
+        lambda n: [line("test/json.test.ts", "\t// Your routes with JSON", f"// {n}")]
+    ),
     "rule": Kind(
         lambda n: [Piece("AGENTS.md", "<!-- Your rules -->", f"\n- Mine {n}.")]
     ),
@@ -450,6 +473,15 @@ VALUES = {
         "src/", r"(?<=UPSTREAM_TIMEOUT_MS = )10_000", "5_000", chosen("queues")
     ),
     "causes in the log": Value("src/", r"(?<=LOGGED_CAUSES = )3", "9"),
+    "script": Value(
+        "package.json",
+        r'(?<="types": "node scripts/types\.mjs")(?=,?\n)',
+        ',\n\t\t"mine": "echo mine"',
+    ),
+    "included folders": Value("tsconfig.json", r'(?<="include": \[)', '"mine", '),
+    "rule of the linter": Value(
+        "biome.json", r'(?="noExplicitAny": "error")', '"noConsole": "off",\n\t\t\t\t'
+    ),
     "title": Value("README.md", r"\A# .*", "# Mine"),
 }
 
@@ -457,7 +489,7 @@ VALUES = {
 DEMOS = [
     *(f"test/{feature}.test.ts" for feature in oracle.FEATURES),
     "test/health.test.ts",
-    "test/index.test.ts",
+    "test/home.test.ts",
     ".github/workflows/ci.yml",
 ]
 

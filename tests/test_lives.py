@@ -58,7 +58,7 @@ SHARES = 4
 RELEASES = [
     [
         ("base/http/worker.ts", "Tells whether a request asks", "Says if it asks"),
-        ("template/README.md.jinja", "A Cloudflare Worker.", "One Cloudflare Worker."),
+        ("template/README.md.jinja", "deploys to Cloudflare,", "deploys it,"),
         ("features/auth/worker.test.ts", "KV is down", "KV is away"),
     ],
     [
@@ -68,7 +68,7 @@ RELEASES = [
     ],
     [
         ("features/websockets/worker.ts", "/** ", "/** By the way: "),
-        ("features/queues/feature.yml", "max_batch_timeout: 5", "max_batch_timeout: 6"),
+        ("features/queues/feature.yml", "retry_delay: 300", "retry_delay: 301"),
         ("package.json", '"vitest": "', '"vitest": "0'),
         (
             "template/vitest.config.ts.jinja",
@@ -86,7 +86,7 @@ OPTIONS = {
     "compatibility_date": [OLDEST, "2026-01-01", NEWEST],
 }
 #: The layouts of a project, which an update leaves as they are.
-LAYOUTS = ["single-file"]
+LAYOUTS = ["single-file", "modules"]
 
 some_features = st.lists(st.sampled_from(FEATURES), unique=True).map(tuple)
 an_edit = st.one_of(
