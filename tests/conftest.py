@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,9 +54,23 @@ PROVIDER_SETS = [
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that write the examples and the screenshots anew."""
+    """Add the options that write things anew, and that of the random lives."""
     parser.addoption("--write-examples", action="store_true")
     parser.addoption("--write-screenshots", action="store_true")
+    parser.addoption("--lives", type=int, help="how many random lives to play")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many random lives were played, and how to play them again."""
+    played: Counter[str] = Counter()
+    seeds = set()
+    for report in terminalreporter.getreports("passed"):
+        properties = dict(report.user_properties)
+        played.update(properties.get("played", {}))
+        seeds |= {properties["seed"]} if "seed" in properties else set()
+    if played:
+        counts = ", ".join(f"{count} {what}" for what, count in played.items())
+        terminalreporter.write_line(f"Played {counts}; seed: {', '.join(seeds)}")
 
 
 def set_id(features: list[str] | str) -> str:

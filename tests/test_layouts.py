@@ -96,7 +96,10 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
     migration = '\t\t{ "tag": "user-links", "new_sqlite_classes": ["LinkCounter"] },'
     for line, insert in (
         ("\t\t\t// Your durable_objects", binding),
-        ('\t\t// Your migrations (tags that start with "user-")', migration),
+        (
+            '\t\t// Your migrations before v1 (tags that start with "user-")',
+            migration,
+        ),
         ("\t\t\t// Your crons", '\t\t\t"0 3 * * *",'),
     ):
         edit(project, "wrangler.jsonc", line, insert)

@@ -1,0 +1,702 @@
+"""Lives of a project: what its user adds, changes and takes away again.
+
+A `Life` is data, which Hypothesis makes up and prints. `Edits` are what its user
+has done so far, as a function from the project that the template alone would make
+to the project that the user should have.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import oracle
+
+#: A project: the text of each file, by path.
+Tree = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a project is made from.
+
+    Attributes:
+        version: The release of the template, from 0.
+        features: The chosen features, in the order of the catalog.
+        ai_provider: Whose model answers; the default where nothing asks one.
+    """
+
+    version: int = 0
+    features: tuple[str, ...] = ()
+    ai_provider: str = oracle.DEFAULT
+    package_manager: str = "npm"
+    layout: str = "single-file"
+    custom_domain: str = ""
+    compatibility_date: str = "2026-11-09"
+
+    def settled(self) -> "Answers":
+        """Return them as they are recorded: in order, and only what was asked."""
+        features = tuple(f for f in oracle.FEATURES if f in self.features)
+        after = replace(self, features=features)
+        return after if after.provider() else replace(after, ai_provider=oracle.DEFAULT)
+
+    def provider(self) -> str:
+        """Return the provider of a model, or nothing where no feature asks one."""
+        models = any(oracle.FEATURES[feature].model for feature in self.features)
+        return self.ai_provider if models else ""
+
+
+Condition = Callable[[Answers], bool]
+
+
+def always(answers: Answers) -> bool:
+    """Tell that what depends on it is in every project."""
+    return True
+
+
+def chosen(*features: str) -> Condition:
+    """Return the condition that all of some features are chosen."""
+    return lambda answers: set(features) <= set(answers.features)
+
+
+def asked(*providers: str) -> Condition:
+    """Return the condition that a feature asks a model of one of some providers."""
+    return lambda answers: answers.provider() in providers
+
+
+# --- What users add -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a user writes in one place.
+
+    Attributes:
+        file: The file; or a folder, for the file in it that has the line `below`.
+        below: The line of the template that it goes below; nothing for a file of
+            the user's own.
+        text: Its lines, or the text of that file.
+        path: For an entry of `wrangler.jsonc`, the keys that lead to it.
+        value: Such an entry, as JSON; with a name for an entry of an object.
+        is_record: Whether it stays when the user takes the rest away.
+    """
+
+    file: str
+    below: str
+    text: str
+    path: tuple[str, ...] = ()
+    value: object = None
+    is_record: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of entry.
+
+    Attributes:
+        pieces: Makes what the user writes, from a number that tells one entry from
+            another.
+        needs: Where it has a place: it goes with the section that it stands in.
+        once: Whether a project has room for one only.
+        farewell: Makes what the user writes when the entry is taken away.
+    """
+
+    pieces: Callable[[int], list[Piece]]
+    needs: Condition = always
+    once: bool = False
+    farewell: Callable[[int], list[Piece]] = lambda n: []
+
+
+def code(text: str, below: str = "// Your code") -> Piece:
+    """Return lines of the user's code, with an empty line before them."""
+    return Piece("src/", below, f"\n{text}")
+
+
+def line(file: str, below: str, text: str) -> Piece:
+    """Return a line that goes right below another, as deep as that."""
+    indent = below[: len(below) - len(below.lstrip("\t"))]
+    return Piece(file, below, indent + text)
+
+
+#: What the lines for the user's entries call lists, where the key does not.
+CALLED = {"required": "secrets", "bindings": "durable_objects"}
+#: How the lines for migrations begin; the last of them is the one to write below.
+MIGRATIONS = "\t\t// Your migrations"
+
+
+def config(*path: str, **value: object) -> Piece:
+    """Return an entry of a list of `wrangler.jsonc`, as Wrangler prints it."""
+    return listed(path, value)
+
+
+def listed(path: tuple[str, ...], value: object) -> Piece:
+    """Return an entry, of any type, of a list of `wrangler.jsonc`."""
+    below = f"// Your {CALLED.get(path[-1], path[-1])}"
+    text = printed(value, len(path) + 1)
+    return Piece("wrangler.jsonc", "\t" * (len(path) + 1) + below, text, path, value)
+
+
+def setting(below: str, *path: str, **value: object) -> Piece:
+    """Return an entry of an object of `wrangler.jsonc`: its name and its value."""
+    text = "\n".join(printed(value, len(path)).split("\n")[1:-1])
+    below = "\t" * (len(path) + 1) + below
+    return Piece("wrangler.jsonc", below, text, path, value)
+
+
+def printed(value: object, depth: int) -> str:
+    """Print JSON as Wrangler does: a comma after every element, tabs before it."""
+    text = re.sub(r"(?m)(?<=[^\[{,])$", ",", json.dumps(value, indent="\t"))
+    return re.sub(r"(?m)^", "\t" * depth, text)
+
+
+def migration(tag: str, **change: list[str]) -> Piece:
+    """Return an entry of the user's in the record of Durable Object classes."""
+    value = {"tag": f"user-{tag}", **change}
+    text = printed(value, 2)
+    path = ("migrations",)
+    return Piece("wrangler.jsonc", MIGRATIONS, text, path, value, is_record=True)
+
+
+def workers(n: int) -> Piece:
+    """Return an import of the runtime under a name that nobody else has."""
+    text = f'import * as workers{n} from "cloudflare:workers";'
+    return line("src/", "// Your imports", text)
+
+
+def durable_object(n: int) -> list[Piece]:
+    """Return a class of Durable Objects, with its binding and migration."""
+    return [
+        workers(n),
+        code(f"export class Mine{n} extends workers{n}.DurableObject<Env> {{}}"),
+        config("durable_objects", "bindings", name=f"MINE_{n}", class_name=f"Mine{n}"),
+        migration(f"{n}", new_sqlite_classes=[f"Mine{n}"]),
+    ]
+
+
+def workflow(n: int) -> list[Piece]:
+    """Return a Workflow with its binding."""
+    name = f"MyFlow{n}"
+    body = "{\n\toverride async run() {}\n}"
+    return [
+        workers(n),
+        code(f"export class {name} extends workers{n}.WorkflowEntrypoint<Env> {body}"),
+        config("workflows", name=f"flow-{n}", binding=f"MY_FLOW_{n}", class_name=name),
+    ]
+
+
+def queue(n: int) -> list[Piece]:
+    """Return a queue with its producer and its consumer."""
+    body = "{\n\tfor (const message of batch.messages) {\n\t\tmessage.ack();\n\t}\n}"
+    return [
+        code(f"async function consume{n}(batch: MessageBatch) {body}"),
+        line("src/", "\t// Your queues", f'"queue-{n}": consume{n},'),
+        config("queues", "producers", binding=f"MY_QUEUE_{n}", queue=f"queue-{n}"),
+        config("queues", "consumers", queue=f"queue-{n}", max_batch_timeout=1),
+    ]
+
+
+def cron(n: int) -> list[Piece]:
+    """Return a job with its cron expression."""
+    expression = f"{n % 60} {n // 60} * * 1"
+    body = "{\n\tconsole.log(cron, env.ALLOWED_ORIGINS);\n}"
+    arguments = "{ cron }: ScheduledController, env: Env"
+    return [
+        code(f"async function report{n}({arguments}) {body}"),
+        line("src/", "\t// Your crons", f'"{expression}": report{n},'),
+        listed(("triggers", "crons"), expression),
+    ]
+
+
+def middleware(n: int) -> list[Piece]:
+    """Return middleware that keeps something for the handlers of a request."""
+    body = f'{{\n\tc.set("mine{n}", "yes");\n\tawait next();\n}}'
+    return [
+        line("src/", "\t// Your variables", f"mine{n}: string;"),
+        code(
+            f'app.use("/mine/{n}/*", async (c, next) => {body});', "// Your middleware"
+        ),
+        code(f'app.get("/mine/{n}/of", (c) => c.text(c.var.mine{n}));'),
+    ]
+
+
+def own_test(n: int) -> list[Piece]:
+    """Return a test of the user's own."""
+    text = (
+        'import { exports } from "cloudflare:workers";\n'
+        'import { expect, it } from "vitest";\n\n'
+        f'it("is well, says {n}", async () => {{\n'
+        "\tconst answer = await exports.default.fetch(\n"
+        '\t\tnew Request("http://localhost/health"),\n'
+        "\t);\n"
+        "\texpect(answer.status).toBe(200);\n"
+        "});\n"
+    )
+    return [Piece(f"test/mine{n}.test.ts", "", text)]
+
+
+#: Every kind of entry that users write. Those below the line `needs` stand in the
+#: section of a feature: they go with it, so a user takes them away before.
+#:
+#: A package of the user's own is not among them. `package.json` has no comments, and
+#: package managers sort what it lists, so an entry has no place of its own there: it
+#: conflicts with a package that an update adds or removes beside it.
+KINDS = {
+    "kv": Kind(lambda n: [config("kv_namespaces", binding=f"MY_KV_{n}")]),
+    "kv with an id": Kind(
+        lambda n: [config("kv_namespaces", binding=f"MY_KV_{n}", id=f"{n:032x}")]
+    ),
+    "d1": Kind(
+        lambda n: [
+            config("d1_databases", binding=f"MY_DB_{n}", database_name=f"mine-{n}")
+        ]
+    ),
+    "r2": Kind(
+        lambda n: [config("r2_buckets", binding=f"MY_FILES_{n}", bucket_name=f"m-{n}")]
+    ),
+    "service": Kind(
+        lambda n: [config("services", binding=f"MY_SERVICE_{n}", service=f"mine-{n}")]
+    ),
+    "durable object": Kind(
+        durable_object,
+        farewell=lambda n: [migration(f"{n}-gone", deleted_classes=[f"Mine{n}"])],
+    ),
+    "workflow": Kind(workflow),
+    "queue": Kind(queue),
+    "producer": Kind(
+        lambda n: [
+            config("queues", "producers", binding=f"MY_QUEUE_{n}", queue="others")
+        ]
+    ),
+    "cron": Kind(cron),
+    "route of the config": Kind(
+        lambda n: [
+            config("routes", pattern=f"m{n}.example/*", zone_name="mine.example")
+        ]
+    ),
+    "var": Kind(
+        lambda n: [
+            setting("// Your vars", "vars", **{f"MY_VAR_{n}": "mine"}),
+            line(
+                "vitest.config.ts", "\t\t\t\t\t// Your bindings", f'MY_VAR_{n}: "test",'
+            ),
+        ]
+    ),
+    "secret": Kind(
+        lambda n: [
+            listed(("secrets", "required"), f"MY_KEY_{n}"),
+            Piece(
+                ".dev.vars.example",
+                "# Your secrets, with an empty line before each",
+                f"\n# Mine\nMY_KEY_{n}=",
+            ),
+        ]
+    ),
+    "setting": Kind(lambda n: [setting("// Your settings", logpush=False)], once=True),
+    "limits": Kind(
+        lambda n: [setting("// Your settings", limits={"cpu_ms": 1000})], once=True
+    ),
+    "import": Kind(
+        lambda n: [
+            line("src/", "// Your imports", f'import * as etag{n} from "hono/etag";'),
+            code(
+                f'app.get("/mine/{n}/tagged", etag{n}.etag(), (c) => c.text("mine"));'
+            ),
+        ]
+    ),
+    "middleware": Kind(middleware),
+    "route": Kind(lambda n: [code(f'app.get("/mine/{n}", (c) => c.text("mine"));')]),
+    "handler": Kind(
+        lambda n: [
+            line("src/", "\t// Your handlers", "async email() {},"),
+        ],
+        once=True,
+    ),
+    "introduction": Kind(
+        lambda n: [Piece("README.md", "<!-- Your introduction -->", f"\nMine {n}.")]
+    ),
+    "route in the README": Kind(
+        lambda n: [
+            line(
+                "README.md",
+                "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
+                f"| `GET /mine/{n}` | Mine |",
+            )
+        ]
+    ),
+    "variable in the README": Kind(
+        lambda n: [
+            line(
+                "README.md",
+                "| `ALLOWED_ORIGINS` | `vars` in `wrangler.jsonc` | Other sites whose"
+                " pages may call this Worker, comma-separated, like"
+                " https://app.example.com <!-- Your variables --> |",
+                f"| `MY_VAR_{n}` | `vars` in `wrangler.jsonc` | Mine |",
+            )
+        ]
+    ),
+    "route in the test of JSON": Kind(
+        lambda n: [line("test/json.test.ts", "\t// Your routes with JSON", f"// {n}")]
+    ),
+    "rule": Kind(
+        lambda n: [Piece("AGENTS.md", "<!-- Your rules -->", f"\n- Mine {n}.")]
+    ),
+    "ignored file": Kind(lambda n: [line(".gitignore", "# Yours", f"mine-{n}/")]),
+    "module": Kind(
+        lambda n: [
+            Piece(f"src/mine{n}.ts", "", f"export const mine{n} = {n};\n"),
+            line("src/", "// Your imports", f'import * as mine{n} from "./mine{n}";'),
+            code(f'app.get("/mine/{n}/module", (c) => c.json(mine{n}.mine{n}));'),
+        ]
+    ),
+    "test": Kind(own_test),
+    "static file": Kind(lambda n: [Piece(f"public/mine{n}.txt", "", "Mine.\n")]),
+    "script": Kind(lambda n: [Piece(f"scripts/mine{n}.mjs", "", "process.exit();\n")]),
+    # --- needs
+    "row of the routes": Kind(
+        lambda n: [
+            line(
+                "src/",
+                "\t// Your routes",
+                f'{{ method: "GET", path: "/mine/{n}", summary: "Mine" }},',
+            )
+        ],
+        needs=lambda answers: "assets" not in answers.features,
+    ),
+    "path of the worker": Kind(
+        lambda n: [listed(("assets", "run_worker_first"), f"/mine/{n}")],
+        needs=chosen("assets"),
+    ),
+    "head of the page": Kind(
+        lambda n: [
+            line("public/index.html", "\t\t<!-- Your head -->", f'<meta name="m{n}">')
+        ],
+        needs=chosen("assets"),
+    ),
+    "panel": Kind(
+        lambda n: [
+            line("public/index.html", "\t\t\t<!-- Your panels -->", f"<p>Mine {n}</p>")
+        ],
+        needs=chosen("assets"),
+    ),
+    "control": Kind(
+        lambda n: [line("client/agents.jsx", "\t// Your controls", f"// Mine {n}")],
+        needs=chosen("agents", "assets"),
+    ),
+    "state of an agent": Kind(
+        lambda n: [line("src/", "\t// Your state", f"mine{n}?: string;")],
+        needs=chosen("agents"),
+    ),
+    "work of a reminder": Kind(
+        lambda n: [line("src/", "\t\t// Your reminder", f"console.log({n});")],
+        needs=chosen("alarms"),
+    ),
+    "message of a workflow": Kind(
+        lambda n: [line("src/", "\t// Your messages", f"console.log({n});")],
+        needs=chosen("workflows"),
+    ),
+    "locked route in the test": Kind(
+        lambda n: [
+            line("test/access.test.ts", "\t// Your locked routes", f"// Mine {n}")
+        ],
+        needs=lambda answers: (
+            "API_TOKEN" in oracle.secrets(list(answers.features), answers.ai_provider)
+        ),
+    ),
+}
+
+
+# --- What users change and throw away -------------------------------------------
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the template that users set.
+
+    Attributes:
+        file: Where it stands; or a folder, for the one file in it that has it.
+        pattern: A regular expression for what stands there.
+        text: What the user writes instead.
+        needs: Where there is such a value. It goes with what it belongs to, and a
+            user takes the change back before: an update that removes a line and a
+            user who changes it do not agree, and a conflict says so.
+    """
+
+    file: str
+    pattern: str
+    text: str
+    needs: Condition = always
+
+
+def var(name: str, needs: Condition = always) -> Value:
+    """Return the value of a var of the template."""
+    value = '"https://mine.example"'
+    return Value("wrangler.jsonc", rf'(?<="{name}": )".*"', value, needs)
+
+
+VALUES = {
+    "ALLOWED_ORIGINS": var("ALLOWED_ORIGINS"),
+    "UPSTREAM_API_URL": var("UPSTREAM_API_URL", chosen("queues")),
+    **{
+        f"AI_MODEL of {provider}": var("AI_MODEL", asked(provider))
+        for provider in oracle.PROVIDERS
+    },
+    **{
+        f"AI_GATEWAY_BASE_URL of {provider}": var(
+            "AI_GATEWAY_BASE_URL", asked(provider)
+        )
+        for provider in oracle.PROVIDERS
+        if "AI_GATEWAY_BASE_URL" in oracle.PROVIDERS[provider].variables
+    },
+    "share of traces": Value("wrangler.jsonc", r'(?<="head_sampling_rate": )0\.1', "1"),
+    "invocation logs": Value(
+        "wrangler.jsonc", r'(?<="invocation_logs": )true', "false"
+    ),
+    "size of a batch": Value(
+        "wrangler.jsonc", r'(?<="max_batch_size": )10', "20", chosen("queues")
+    ),
+    "id of a namespace": Value(
+        "wrangler.jsonc",
+        r'(?<="binding": "AUTH_TOKENS",\n)',
+        f'\t\t\t"id": "{7:032x}",\n',
+        chosen("auth"),
+    ),
+    "id of a database": Value(
+        "wrangler.jsonc", r'(?<="id": ")0{32}', f"{8:032x}", chosen("hyperdrive")
+    ),
+    "size of a message": Value(
+        "src/", r"(?<=CHAT_MESSAGE_BYTES = )65_536", "1_000", chosen("websockets")
+    ),
+    "length of a session": Value(
+        "src/", r"(?<=AUTH_SESSION_SECONDS = )24 \* 60 \* 60", "60", chosen("auth")
+    ),
+    "time of an upstream": Value(
+        "src/", r"(?<=UPSTREAM_TIMEOUT_MS = )10_000", "5_000", chosen("queues")
+    ),
+    "causes in the log": Value("src/", r"(?<=LOGGED_CAUSES = )3", "9"),
+    "script": Value(
+        "package.json",
+        r'(?<="types": "node scripts/types\.mjs")(?=,?\n)',
+        ',\n\t\t"mine": "echo mine"',
+    ),
+    "included folders": Value("tsconfig.json", r'(?<="include": \[)', '"mine", '),
+    "rule of the linter": Value(
+        "biome.json", r'(?="noExplicitAny": "error")', '"noConsole": "off",\n\t\t\t\t'
+    ),
+    "title": Value("README.md", r"\A# .*", "# Mine"),
+}
+
+#: Files of the template that users throw away.
+DEMOS = [
+    *(f"test/{feature}.test.ts" for feature in oracle.FEATURES),
+    "test/health.test.ts",
+    "test/home.test.ts",
+    ".github/workflows/ci.yml",
+]
+
+
+# --- A life ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Add:
+    """The user adds an entry, below earlier ones in its places or above them."""
+
+    kind: str
+    is_last: bool = True
+
+
+@dataclass(frozen=True)
+class Take:
+    """The user takes one of the entries away, counted around."""
+
+    entry: int
+
+
+@dataclass(frozen=True)
+class Set:
+    """The user sets a value, where there is one."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The user throws a file of the template away, where there is one."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update: features that come or go, newer releases, other answers."""
+
+    toggled: tuple[str, ...] = ()
+    releases: int = 0
+    answers: dict[str, object] = field(default_factory=dict)
+
+    def next(self, before: Answers, newest: int) -> Answers:
+        """Return the answers after it, where `newest` is the last release."""
+        features = set(before.features) ^ set(self.toggled)
+        version = min(before.version + self.releases, newest)
+        after = replace(before, features=tuple(features), version=version)
+        return replace(after, **self.answers).settled()
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What a user does, and the update that follows."""
+
+    edits: tuple[Add | Take | Set | Drop, ...]
+    update: Update
+
+
+@dataclass(frozen=True)
+class Life:
+    """The life of a project."""
+
+    start: Answers
+    chapters: tuple[Chapter, ...]
+
+
+@dataclass
+class Entry:
+    """What a user has added: its kind, its number, and its pieces."""
+
+    kind: str
+    number: int
+    pieces: list[Piece]
+
+
+@dataclass
+class Edits:
+    """What the user of a project has done to it so far.
+
+    Attributes:
+        entries: What the user has added and not taken away, in this order.
+        blocks: All pieces that stand, by file and line, in their order there.
+        values: The names of the values that the user has set.
+        dropped: The files that the user has thrown away.
+        added: How many entries there ever were.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    blocks: dict[tuple[str, str], list[Piece]] = field(default_factory=dict)
+    values: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
+    added: int = 0
+
+    def do(self, edit: Add | Take | Set | Drop, answers: Answers, fresh: Tree) -> None:
+        """Take note of an edit; one that has no place in the project does nothing.
+
+        Args:
+            edit: The edit.
+            answers: What the project is made from.
+            fresh: The project as the template alone makes it.
+        """
+        match edit:
+            case Add(name, is_last):
+                kind = KINDS[name]
+                twice = kind.once and any(e.kind == name for e in self.entries)
+                if kind.needs(answers) and not twice:
+                    self.added += 1
+                    pieces = kind.pieces(self.added)
+                    entry = Entry(name, self.added, [])
+                    for piece in pieces:
+                        entry.pieces.append(self._put(piece, fresh, is_last))
+                    self.entries.append(entry)
+            case Take(index):
+                if self.entries:
+                    self._take(self.entries[index % len(self.entries)], fresh)
+            case Set(name):
+                if VALUES[name].needs(answers):
+                    self.values.add(name)
+            case Drop(file):
+                if file in fresh:
+                    self.dropped.add(file)
+
+    def prepare(self, answers: Answers, fresh: Tree) -> None:
+        """Take back what has no place after an update.
+
+        Args:
+            answers: What the project will be made from.
+            fresh: The project as the template alone makes it before the update.
+        """
+        for entry in list(self.entries):
+            if not KINDS[entry.kind].needs(answers):
+                self._take(entry, fresh)
+        self.values = {name for name in self.values if VALUES[name].needs(answers)}
+
+    def on(self, fresh: Tree) -> Tree:
+        """Return a project with everything that the user has done.
+
+        Args:
+            fresh: The project as the template alone makes it.
+
+        Raises:
+            AssertionError: A line that the user has written below is not there, or
+                twice; or a value is not.
+        """
+        tree = {path: text for path, text in fresh.items() if path not in self.dropped}
+        for (file, below), pieces in self.blocks.items():
+            texts = [piece.text for piece in pieces]
+            if not below:
+                (tree[file],) = texts
+                continue
+            (path,) = (path for path in _below(file, tree) if _has(tree[path], below))
+            lines = "\n".join(["", below, *texts, ""])
+            tree[path] = f"\n{tree[path]}".replace(f"\n{below}\n", lines)[1:]
+        for name in sorted(self.values):
+            value = VALUES[name]
+            (path,) = (
+                path
+                for path in _below(value.file, tree)
+                if re.search(value.pattern, fresh.get(path, ""))
+            )
+            tree[path] = re.sub(value.pattern, value.text, tree[path], count=1)
+        return tree
+
+    def forget(self, fresh: Tree) -> None:
+        """Forget the thrown away files that the template no longer has.
+
+        Args:
+            fresh: The project as the template alone makes it after an update.
+        """
+        self.dropped &= set(fresh)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all pieces that stand."""
+        for pieces in self.blocks.values():
+            yield from pieces
+
+    def _put(self, piece: Piece, fresh: Tree, is_last: bool) -> Piece:
+        if piece.below == MIGRATIONS:
+            lines = fresh[piece.file].split("\n")
+            last = [text for text in lines if text.startswith(MIGRATIONS)][-1]
+            piece, is_last = replace(piece, below=last), True
+        block = self.blocks.setdefault((piece.file, piece.below), [])
+        block.insert(len(block) if is_last else 0, piece)
+        return piece
+
+    def _take(self, entry: Entry, fresh: Tree) -> None:
+        self.entries.remove(entry)
+        for piece in entry.pieces:
+            if not piece.is_record:
+                block = self.blocks[piece.file, piece.below]
+                block.remove(piece)
+                if not block:
+                    del self.blocks[piece.file, piece.below]
+        for piece in KINDS[entry.kind].farewell(entry.number):
+            self._put(piece, fresh, True)
+
+
+def _below(file: str, tree: Tree) -> list[str]:
+    """Return a file, or all files of a folder that ends with a slash."""
+    return [
+        path
+        for path in tree
+        if path == file or (path.startswith(file) and file[-1] == "/")
+    ]
+
+
+def _has(text: str, wanted: str) -> bool:
+    return f"\n{wanted}\n" in f"\n{text}"

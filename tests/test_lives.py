@@ -1,0 +1,478 @@
+"""Random lives of projects: whatever features come and go, a user's things stay.
+
+After each update, a project must be exactly what the template alone makes of the
+same answers, with what the user has done on top of it: nothing lost, nothing
+doubled, no conflict. What cannot be so is in `tests/lives.py`, beside `needs`.
+"""
+
+import difflib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import copier
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+import oracle
+from conftest import (
+    FEATURES,
+    NEWEST,
+    OLDEST,
+    PROVIDERS,
+    copy_template,
+    git,
+    link_toolchain,
+    node,
+    release,
+    write_types,
+)
+from lives import (
+    DEMOS,
+    KINDS,
+    VALUES,
+    Add,
+    Answers,
+    Chapter,
+    Drop,
+    Edits,
+    Life,
+    Set,
+    Take,
+    Tree,
+    Update,
+)
+from quick_copier import quick_copier
+from test_render import texts
+from workbench import ROOT
+
+#: How many random lives are played where no option says so, the same each time.
+LIVES = 40
+#: Into how many tests the random lives are divided, for processes side by side.
+SHARES = 4
+#: What later releases change: a line in files of many kinds.
+RELEASES = [
+    [
+        ("base/http/worker.ts", "Tells whether a request asks", "Says if it asks"),
+        ("template/README.md.jinja", "deploys to Cloudflare,", "deploys it,"),
+        ("features/auth/worker.test.ts", "KV is down", "KV is away"),
+    ],
+    [
+        ("template/wrangler.jsonc.jinja", "A query may hold", "Queries may hold"),
+        ("template/AGENTS.md.jinja", "# Rules for AI coding tools", "# Rules"),
+        ("base/http/worker.test.ts", "import", "// Of the Worker.\nimport"),
+    ],
+    [
+        ("features/websockets/worker.ts", "/** ", "/** By the way: "),
+        ("features/queues/feature.yml", "retry_delay: 300", "retry_delay: 301"),
+        ("package.json", '"vitest": "', '"vitest": "0'),
+        (
+            "template/vitest.config.ts.jinja",
+            "testTimeout: 20_000",
+            "testTimeout: 9_999",
+        ),
+    ],
+]
+
+#: The answers that are drawn for a start, and that an update may change.
+OPTIONS = {
+    "ai_provider": [provider["id"] for provider in PROVIDERS],
+    "package_manager": ["npm", "pnpm", "yarn", "bun"],
+    "custom_domain": ["", "app.example.com"],
+    "compatibility_date": [OLDEST, "2026-01-01", NEWEST],
+}
+#: The layouts of a project, which an update leaves as they are.
+LAYOUTS = ["single-file", "modules"]
+
+some_features = st.lists(st.sampled_from(FEATURES), unique=True).map(tuple)
+an_edit = st.one_of(
+    st.builds(Add, st.sampled_from(list(KINDS)), st.booleans()),
+    st.builds(Add, st.sampled_from(list(KINDS)), st.booleans()),
+    st.builds(Set, st.sampled_from(list(VALUES))),
+    st.builds(Take, st.integers(0, 9)),
+    st.builds(Drop, st.sampled_from(DEMOS)),
+)
+options = {name: st.sampled_from(values) for name, values in OPTIONS.items()}
+start = st.builds(
+    Answers, features=some_features, layout=st.sampled_from(LAYOUTS), **options
+).map(Answers.settled)
+an_update = st.builds(
+    Update,
+    some_features,
+    st.integers(0, len(RELEASES)),
+    st.fixed_dictionaries({}, optional=options),
+)
+a_chapter = st.builds(Chapter, st.lists(an_edit, max_size=12).map(tuple), an_update)
+a_life = st.builds(Life, start, st.lists(a_chapter, min_size=1, max_size=4).map(tuple))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a repository: this tree as 1.0.0, and `RELEASES` after it."""
+    folder = copy_template(tmp_path_factory.mktemp("template"))
+    release(folder, "1.0.0")
+    for number, changes in enumerate(RELEASES, 1):
+        for path, old, new in changes:
+            text = (folder / path).read_text()
+            assert old in text
+            (folder / path).write_text(text.replace(old, new, 1))
+        release(folder, f"1.{number}.0")
+    return folder
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Copier that reads each release once."""
+    with quick_copier():
+        yield
+
+
+class Project:
+    """A project whose user lives a life.
+
+    Attributes:
+        folder: Where it is, as a repository.
+        answers: What it is made from.
+        edits: What its user has done.
+        history: The template's entries in its record of classes, as the oracle
+            has them.
+        fresh: What the template alone makes of the answers.
+    """
+
+    def __init__(self, template: Path, folder: Path, answers: Answers) -> None:
+        """Make a project."""
+        self.template = template
+        self.folder = folder
+        self.answers = answers
+        self.edits = Edits()
+        self.history = next_history([], answers)
+        copy(template, folder, answers)
+        git(folder, "init", "--quiet")
+        self.fresh = texts(folder)
+
+    def live(self, chapter: Chapter) -> None:
+        """Edit and update, and check what has become of everything.
+
+        Raises:
+            AssertionError: The project is not what it should be.
+        """
+        after = chapter.update.next(self.answers, len(RELEASES))
+        for edit in chapter.edits:
+            self.edits.do(edit, self.answers, self.fresh)
+        self.edits.prepare(after, self.fresh)
+        write(self.folder, self.edits.on(self.fresh))
+        git(self.folder, "add", "--all")
+        git(self.folder, "commit", "--quiet", "--allow-empty", "--message", "Edit")
+        recorded = parse(self.folder)["migrations"]
+
+        self._update(after)
+
+        self.edits.forget(self.fresh)
+        assert difference(texts(self.folder), self.edits.on(self.fresh)) == ""
+        assert git(self.folder, "ls-files", "--unmerged") == ""
+        config = parse(self.folder)
+        assert config["migrations"][: len(recorded)] == recorded
+        check_config(config, self.answers, self.edits)
+
+    def _update(self, after: Answers) -> None:
+        """Update to new answers, and render what the template makes of them."""
+        before = data(self.answers)
+        changed = {k: value for k, value in data(after).items() if value != before[k]}
+        copier.run_update(
+            self.folder,
+            data={**changed, "delete_data": True},
+            vcs_ref=f"1.{after.version}.0",
+            defaults=True,
+            overwrite=True,
+            quiet=True,
+        )
+        self.answers = after
+        self.history = next_history(self.history, after)
+        fresh = self.folder.with_name("fresh") / self.folder.name
+        copy(self.template, fresh, after, migrations=self.history)
+        self.fresh = texts(fresh)
+        shutil.rmtree(fresh)
+
+
+def live(life: Life, template: Path, folder: Path) -> Project:
+    """Live a life in a new project.
+
+    Returns:
+        The project at its end.
+
+    Raises:
+        AssertionError: The project was not what it should be, after some update.
+    """
+    project = Project(template, folder, life.start)
+    for chapter in life.chapters:
+        project.live(chapter)
+    return project
+
+
+def copy(template: Path, folder: Path, answers: Answers, **more: object) -> None:
+    """Make a project from answers, and from `more` of them, without a repository."""
+    copier.run_copy(
+        str(template),
+        folder,
+        data={**data(answers), **more},
+        vcs_ref=f"1.{answers.version}.0",
+        defaults=True,
+        quiet=True,
+    )
+
+
+def data(answers: Answers) -> dict[str, object]:
+    """Return answers as Copier takes them."""
+    given = {**vars(answers), "features": list(answers.features)}
+    del given["version"]
+    return given
+
+
+def write(folder: Path, tree: Tree) -> None:
+    """Make a folder hold the files of a tree, and no others beside its `.git`."""
+    before = texts(folder)
+    for path in before.keys() - tree.keys():
+        (folder / path).unlink()
+    for path, text in tree.items():
+        if before.get(path) != text:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+
+
+def parse(folder: Path) -> dict:
+    """Return the config of a project.
+
+    Raises:
+        AssertionError: A key stands in it twice.
+    """
+
+    def unique(pairs: list[tuple[str, object]]) -> dict:
+        assert [
+            k for k, count in Counter(k for k, _ in pairs).items() if count > 1
+        ] == []
+        return dict(pairs)
+
+    text = (folder / "wrangler.jsonc").read_text()
+    text = re.sub(r"(?m)^\s*//.*$", "", text)
+    text = re.sub(r",(?=\s*[\]}])", "", text)
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def check_config(config: dict, answers: Answers, edits: Edits) -> None:
+    """Compare a config with what the oracle says of the features, and the user's.
+
+    Raises:
+        AssertionError: Something is missing, doubled, or too much.
+    """
+    features, provider = list(answers.features), answers.ai_provider
+    entries = [piece for piece in edits.pieces() if piece.path]
+    for entry in entries:
+        place = config
+        for key in entry.path:
+            place = place[key]
+        if isinstance(place, list):
+            assert place.count(entry.value) == 1
+        else:
+            assert place.items() >= entry.value.items()
+
+    def mine(*path: str) -> list:
+        return [entry.value for entry in entries if entry.path == path]
+
+    def bound(value: object) -> Counter[str]:
+        return Counter(re.findall(r'"binding": "(\w+)"', json.dumps(value)))
+
+    objects = {
+        o["name"]: o["class_name"] for o in config["durable_objects"]["bindings"]
+    }
+    own = {o["name"]: o["class_name"] for o in mine("durable_objects", "bindings")}
+    classes = oracle.classes(features)
+    others = oracle.bindings(features, provider) - set(classes)
+    assert objects == classes | own
+    assert len(config["durable_objects"]["bindings"]) == len(objects)
+    assert set(live_classes(config["migrations"])) == set(objects.values())
+    assert bound(config) == Counter(others) + bound([entry.value for entry in entries])
+    assert sorted(config["secrets"]["required"]) == sorted(
+        oracle.secrets(features, provider) + mine("secrets", "required")
+    )
+    names = set(oracle.variables(features, provider))
+    assert set(config["vars"]) == names.union(*mine("vars"))
+
+
+def live_classes(migrations: list[dict]) -> list[str]:
+    """Return the classes that a record of migrations leaves alive, in its order."""
+    live: list[str] = []
+    for entry in migrations:
+        gone = entry.get("deleted_classes", [])
+        live = [name for name in live if name not in gone]
+        live += entry.get("new_sqlite_classes", [])
+    return live
+
+
+def next_history(history: list[dict], answers: Answers) -> list[dict]:
+    """Return a record of migrations with what the features of answers append."""
+    live = live_classes(history)
+    wanted = list(oracle.classes(list(answers.features)).values())
+    came = [name for name in wanted if name not in live]
+    went = [name for name in live if name not in wanted]
+    entry = {"tag": f"v{len(history) + 1}"}
+    entry |= {"new_sqlite_classes": came} if came else {}
+    entry |= {"deleted_classes": went} if went else {}
+    return [*history, entry] if came or went else history
+
+
+def difference(tree: Tree, expected: Tree) -> str:
+    """Return the lines in which a project differs from what it should be."""
+    return "\n".join(
+        line
+        for path in sorted(tree.keys() | expected.keys())
+        if tree.get(path) != expected.get(path)
+        for line in difflib.unified_diff(
+            expected.get(path, "").splitlines(),
+            tree.get(path, "").splitlines(),
+            f"expected {path}",
+            f"found {path}",
+            lineterm="",
+        )
+    )
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_what_users_do_survives_updates(
+    share: int,
+    quick: None,
+    template: Path,
+    tmp_path: Path,
+    testrun_uid: str,
+    record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    count = request.config.getoption("--lives")
+    seed_option = request.config.getoption("--hypothesis-seed")
+    drawn_from = seed_option or (testrun_uid if count else "the same each time")
+    record_property("seed", drawn_from)
+    played = Counter(lives=0, updates=0, entries=0)
+    fullest = tmp_path / "fullest"
+    most = 0
+
+    @seed(f"{drawn_from}, {share}")
+    @settings(
+        max_examples=-(-(count or LIVES) // SHARES),
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(a_life)
+    def play(life: Life) -> None:
+        nonlocal most
+        folder = tmp_path / "life" / "my-worker"
+        try:
+            edits = live(life, template, folder).edits
+            played.update(lives=1, updates=len(life.chapters), entries=edits.added)
+            if len(edits.entries) >= most:
+                most = len(edits.entries)
+                shutil.rmtree(fullest, ignore_errors=True)
+                folder.rename(fullest)
+        finally:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+    play()
+    record_property("played", dict(played))
+    write_types(link_toolchain(fullest))
+    node(fullest, "tsc")
+
+
+def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
+    # The lives above are lived in a Copier that remembers what it has rendered.
+    edits = (Add("durable object"), Add("queue"), Set("title"), Drop(DEMOS[0]))
+    chapter = Chapter(edits, Update(("auth", "agents"), releases=1))
+    life = Life(Answers(features=("queues",)), (chapter,))
+    plainly = live(life, template, tmp_path / "plain" / "my-worker")
+    with quick_copier():
+        quickly = live(life, template, tmp_path / "quick" / "my-worker")
+    assert texts(quickly.folder) == texts(plainly.folder)
+
+
+def test_a_project_of_entries_of_every_kind_passes_its_tests(
+    quick: None, template: Path, tmp_path: Path
+) -> None:
+    # Not of a service, since its Worker is there in none of the tests.
+    every = tuple(Add(kind) for kind in KINDS if kind != "service")
+    life = Life(
+        Answers(features=("websockets", "assets", "agents")),
+        (
+            Chapter(every, Update(("websockets", "assets", "agents", "alarms"))),
+            Chapter(every, Update(("queues",))),
+        ),
+    )
+    project = link_toolchain(live(life, template, tmp_path / "my-worker").folder)
+    write_types(project)
+    node(project, "tsc")
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run")
+
+
+#: What people did who built products on the template, and what broke.
+TRIALS = {
+    "the last feature goes that a list was begun with": Life(
+        Answers(features=("websockets", "auth")),
+        (
+            Chapter((Add("durable object"), Add("kv")), Update(("websockets", "auth"))),
+            Chapter((), Update(("websockets", "auth"))),
+        ),
+    ),
+    "features come to lists that the user has begun": Life(
+        Answers(),
+        (
+            Chapter(
+                (Add("durable object"), Add("kv"), Add("queue"), Add("workflow")),
+                Update(("auth", "alarms", "queues", "workflows")),
+            ),
+        ),
+    ),
+    "a secret comes beside the user's": Life(
+        Answers(
+            features=("hyperdrive", "workflows", "assets", "agents"),
+            ai_provider="openai",
+            package_manager="pnpm",
+        ),
+        (
+            Chapter(
+                (Add("secret"), Add("var"), Set("title"), Add("panel")),
+                Update(("queues",)),
+            ),
+        ),
+    ),
+    "a gateway is set for one provider while features come": Life(
+        Answers(features=("agents",), ai_provider="openai"),
+        (
+            Chapter(
+                (Set("AI_GATEWAY_BASE_URL of openai"), Set("ALLOWED_ORIGINS")),
+                Update(("queues", "structured-output")),
+            ),
+        ),
+    ),
+    "the demos of features are thrown away": Life(
+        Answers(features=("analytics", "queues", "assets")),
+        (
+            Chapter(
+                (Drop("test/analytics.test.ts"), Drop("test/queues.test.ts")),
+                Update(("workflows",), releases=1),
+            ),
+            Chapter((), Update(releases=2)),
+        ),
+    ),
+    "code uses an import that a feature brought": Life(
+        Answers(features=("websockets",)),
+        (Chapter((Add("durable object"),), Update(("websockets",))),),
+    ),
+}
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_what_broke_for_those_who_tried_it_stays_whole(
+    trial: str, quick: None, template: Path, tmp_path: Path
+) -> None:
+    live(TRIALS[trial], template, tmp_path / "my-worker")
