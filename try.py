@@ -163,6 +163,8 @@ def serve(folder: Path, port: int) -> None:
         workbench.wait_for_health(server, port)
         if (folder / ".dev.vars").exists():
             lines.append(f"API token: in {folder / '.dev.vars'}")
+        if (folder / "public" / "demo").exists():
+            lines.append(f"Demo: http://127.0.0.1:{port}/demo/")
         lines.append(f"Serving on http://127.0.0.1:{port} - Ctrl-C stops it\n")
         # In one piece, since the server prints too.
         print("\n".join(lines), end="", flush=True)

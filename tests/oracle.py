@@ -127,9 +127,14 @@ FEATURES = {
         files=(
             "public/_headers",
             "public/app.js",
+            "public/demo/index.html",
+            "public/demo/panels.js",
+            "public/demo/shell.css",
+            "public/demo/shell.js",
             "public/favicon.svg",
             "public/index.html",
             "public/style.css",
+            "tsconfig.public.json",
         ),
         routes=("GET /api/hello",),
         names=("ASSETS", "run_worker_first", "public/", "/api/hello"),
@@ -163,8 +168,11 @@ JOINTS = {
     frozenset({"agents", "assets"}): Feature(
         bindings=(),
         routes=(),
-        dev_packages=("react", "react-dom", "vite"),
-        files=("client/agents.jsx", "vite.config.ts"),
+        dev_packages=(
+            *("@types/react", "@types/react-dom"),
+            *("react", "react-dom", "vite"),
+        ),
+        files=("client/agents.tsx", "client/tsconfig.json", "vite.config.ts"),
         names=("react", "vite.js"),
     ),
     frozenset({"agents", "workflows"}): Feature(
@@ -320,7 +328,9 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the paths of all files of a project."""
     tests = {f"test/{feature}.test.ts" for feature in chosen}
     others = {path for part in parts(chosen, provider) for path in part.files}
-    panels = {f"public/panels/{feature}.js" for feature in chosen}
+    panels = {
+        f"public/demo/{name}.{kind}" for name in chosen for kind in ("html", "js")
+    }
     page = {"test/home.test.ts"} if "assets" in chosen else set()
     locks = {"test/access.test.ts"} if "API_TOKEN" in secrets(chosen) else set()
     return (

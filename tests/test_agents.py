@@ -1,6 +1,7 @@
 """Agents under `wrangler dev`, with a stand-in for the API of a model."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -633,7 +634,7 @@ def test_no_ticket_token_or_message_is_in_the_log(
 
 @pytest.fixture(scope="module")
 def site(new_project: Callable[..., Path]) -> Iterator[DevServer]:
-    """A server whose page shows the agents."""
+    """A server whose demo shows the agents."""
     with serve(new_project("agents", "assets")) as server:
         yield server
 
@@ -652,9 +653,9 @@ def browser() -> Iterator[Browser]:
 
 
 def open_panel(browser: Browser, server: DevServer, name: str) -> Locator:
-    """Open the page in a browser of its own, with an agent; return its panel."""
+    """Open the demo in a browser of its own, with an agent; return its panel."""
     page = browser.new_page()
-    page.goto(server.url)
+    page.goto(f"{server.url}/demo/")
     page.get_by_label("API token").fill(server.token)
     panel = page.locator("section#agents")
     panel.get_by_label("Name").fill(name)
@@ -758,9 +759,30 @@ def test_a_browser_that_is_refused_a_new_ticket_says_so_and_asks_no_more(
 
 def test_a_wrong_token_opens_no_panel(site: DevServer, browser: Browser) -> None:
     page = browser.new_page()
-    page.goto(site.url)
+    page.goto(f"{site.url}/demo/")
     page.get_by_label("API token").fill("wrong")
     panel = page.locator("section#agents")
     panel.get_by_role("button", name="Open").click()
     expect(panel.locator("output")).to_contain_text("Authorization")
     expect(panel.get_by_label("Title")).to_have_count(0)
+
+
+def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
+    new_project: Callable[..., Path], browser: Browser
+) -> None:
+    project = new_project("agents", "assets")
+    shutil.rmtree(project / "public/demo")
+    index = project / "public/index.html"
+    mine = (
+        '<label>API token <input id="api-token"></label><div id="agent"></div>'
+        '<script type="module" src="/dist/agents.js"></script>'
+    )
+    index.write_text(index.read_text().replace("<main>", f"<main>{mine}"))
+    assert_clean(project)
+    with serve(project) as server:
+        assert server.http.get("/demo/").text == index.read_text()
+        page = browser.new_page()
+        page.goto(server.url)
+        page.get_by_label("API token").fill(server.token)
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_label("Title")).to_be_enabled(timeout=20_000)

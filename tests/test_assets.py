@@ -1,6 +1,5 @@
-"""Static files and the page, under `wrangler dev` and in Chromium."""
+"""Static files, the page and the demo, under `wrangler dev` and in Chromium."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from playwright.sync_api import (
     Browser,
@@ -30,7 +30,7 @@ from workbench import ROOT
 Render = Callable[..., Path]
 
 PANELS = [
-    feature for feature in FEATURES if (ROOT / f"features/{feature}/page.html").exists()
+    feature for feature in FEATURES if (ROOT / f"features/{feature}/demo.html").exists()
 ]
 #: What Chromium writes by itself when an answer is an error, or none comes.
 REFUSED = "Failed to load resource: "
@@ -38,7 +38,13 @@ REFUSED = "Failed to load resource: "
 WIDTHS = {"phone": 390, "desktop": 1280}
 LOOKS = [(device, scheme) for device in WIDTHS for scheme in ("light", "dark")]
 each_look = pytest.mark.parametrize(("device", "scheme"), LOOKS)
-each_server = pytest.mark.parametrize("name", ["alone", "everything"])
+#: What people see: the server and the path.
+PAGES = {
+    "page": ("alone", "/"),
+    "alone": ("alone", "/demo/"),
+    "everything": ("everything", "/demo/"),
+}
+each_page = pytest.mark.parametrize("name", PAGES)
 
 
 @dataclass
@@ -64,72 +70,13 @@ class Use:
     model: str = ""
 
 
-#: What the model finds in a text.
-EVENT = {
-    "name": "Launch planning",
-    "date": "24 November 2026",
-    "participants": ["Ada", "Grace"],
-}
 #: What is done with each panel: every button with success, and an error.
 USES = {
-    "assets": [
-        Use("Say hello", "Hello from my-worker."),
-        Use("Say hello", "cannot be reached", is_offline=True, is_error=True),
-    ],
-    "websockets": [
-        Use("Send", "Join a room first", {"Message": "hello"}, is_error=True),
-        Use("Join", "You are in attic", {"Room": "attic"}),
-        Use("Send", "Sent", {"Message": "hello"}),
-        Use("Leave", "in no room"),
-    ],
-    "alarms": [
-        Use("Show", "no reminder", {"User": "eve"}, is_error=True),
-        Use("Start", r"Interval\s*3600 s", {"Seconds": "3600"}),
-        Use("Show", r"Fired\s*0", has_token=False),
-        Use("Cancel", "eve has no reminder"),
-        Use("Start", "everySeconds", {"Seconds": "0"}, is_error=True),
-    ],
-    "auth": [
-        Use("Show", "No authentication token", is_error=True),
-        Use("Sign in", "API_TOKEN", has_token=False, is_error=True),
-        Use("Sign in", "Signed in as grace until", {"User": "grace"}),
-        Use("Show", "Signed in as grace."),
-        Use("Sign out", "Signed out."),
-        Use("Sign out", "no session to end", is_error=True),
-    ],
-    "queues": [
-        Use("Queue", "Request queued"),
-        Use("Queue", "not valid JSON", {"Request": "{"}, is_error=True),
-    ],
-    "hyperdrive": [
-        Use("List tables", "no tables", {"Schema": "nothing"}),
-        Use("List tables", r"public\.books", {"Schema": "public"}),
-        Use("List tables", "A schema has", {"Schema": "two words"}, is_error=True),
-    ],
-    "workflows": [
-        Use("Start", "waits for a decision"),
-        Use("Show", r"Decision\s*none yet"),
-        Use("Approve", "first decision counts"),
-        Use("Reject", "first decision counts"),
-        Use("Show", "no such instance", {"Instance": "none"}, is_error=True),
-        Use("Start", "email", {"E-mail": "nobody"}, is_error=True),
-    ],
-    "analytics": [
-        Use("Record", "Recorded purchase of ada", {"Value": "12.5"}),
-        Use("Record", "at most 96 bytes", {"User": "x" * 97}, is_error=True),
-    ],
-    "browser": [
-        Use("Read", r"Title\s*Example Domain", {"Address": "http://example.com/"}),
-        Use("Read", "Only public", {"Address": "http://127.0.0.1/"}, is_error=True),
-    ],
-    "agents": [
-        Use("Open", "API_TOKEN", has_token=False, is_error=True),
-        Use("Open", "grace is open", {"Name": "grace"}),
-    ],
-    "structured-output": [
-        Use("Extract", "no usable answer", is_error=True, model="Sure!"),
-        Use("Extract", r"Participants\s*Ada, Grace", model=json.dumps(EVENT)),
-    ],
+    feature: [
+        Use(**step)
+        for step in yaml.safe_load((ROOT / f"features/{feature}/demo.yml").read_text())
+    ]
+    for feature in PANELS
 }
 
 
@@ -182,22 +129,34 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def look(device: str, scheme: str) -> dict[str, object]:
+    """Return the options of a browser's context that looks at a page so."""
+    size = {"width": WIDTHS[device], "height": 800}
+    return {"viewport": size, "color_scheme": scheme}
+
+
 @contextmanager
 def opened(
-    chromium: Browser, server: DevServer, refusals: bool = False, **options: object
+    chromium: Browser,
+    server: DevServer,
+    refusals: bool = False,
+    path: str = "/demo/",
+    **options: object,
 ) -> Iterator[Page]:
-    """Open the page as somebody new; its console must stay free of errors.
+    """Open a page as somebody new; its console must stay free of errors.
 
     Args:
         chromium: The browser.
         server: Where the page is.
         refusals: Whether the Worker may refuse requests, which Chromium reports.
+        path: The page; the demo unless told.
         options: Those of `Browser.new_context`.
     """
     with chromium.new_context(**options) as context:
         page = context.new_page()
         complaints = watch(page, refusals)
-        page.goto(server.url)
+        # All scripts have been loaded, as the shell of the demo does it.
+        page.goto(server.url + path, wait_until="networkidle")
         yield page
         assert complaints == []
 
@@ -226,8 +185,9 @@ def use(
 ) -> None:
     """Use a control as `step` says, and check what the panel shows."""
     panel = panel_of(page, feature)
-    expect(panel).not_to_have_attribute("aria-busy", "true")
-    if page.get_by_label("API token").count():
+    busy = page.locator(f"#{feature}[aria-busy=true]")
+    expect(busy).to_have_count(0)
+    if page.get_by_label("API token").is_visible():
         page.get_by_label("API token").fill(server.token if step.has_token else "")
     for label, value in step.fields.items():
         panel.get_by_label(label).fill(value)
@@ -236,7 +196,7 @@ def use(
     if model and step.model:
         model.say(step.model)
     panel.get_by_role("button", name=step.button, exact=True).click()
-    expect(panel).to_have_attribute("aria-busy", "false")
+    expect(busy).to_have_count(0)
     output = panel.get_by_role("status")
     expect(output).to_contain_text(re.compile(step.shows))
     classes = re.compile(r"\berror\b")
@@ -259,7 +219,18 @@ def dated(request: pytest.FixtureRequest, render: Render) -> Iterator[DevServer]
         yield server
 
 
-@pytest.mark.parametrize("path", ["/", "/any/path", "/healthy", "/websocket", "/WS/a"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/any/path",
+        "/healthy",
+        "/websocket",
+        "/WS/a",
+        "/demo/none",
+        "/demo/none.js",
+    ],
+)
 def test_what_has_neither_file_nor_route_is_the_page(
     dated: DevServer, path: str
 ) -> None:
@@ -267,10 +238,11 @@ def test_what_has_neither_file_nor_route_is_the_page(
         response = dated.http.get(path, headers=headers)
         assert response.status_code == 200
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "<code>public/index.html</code>" in response.text
     assert dated.http.head(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/any/path", "/style.css"])
+@pytest.mark.parametrize("path", ["/", "/any/path", "/style.css", "/demo/"])
 def test_files_take_no_other_method(dated: DevServer, path: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         response = dated.http.request(method, path)
@@ -299,7 +271,9 @@ def test_routes_reach_the_worker(dated: DevServer, path: str, status: int) -> No
     assert response.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("path", ["/", "/any/path", "/style.css", "/app.js"])
+@pytest.mark.parametrize(
+    "path", ["/", "/any/path", "/style.css", "/app.js", "/demo/", "/demo/shell.js"]
+)
 def test_files_have_the_security_headers(dated: DevServer, path: str) -> None:
     headers = dated.http.get(path).headers
     policy = dict(
@@ -326,29 +300,79 @@ def test_what_describes_the_files_is_none_of_them(dated: DevServer) -> None:
     assert dated.http.get("/_headers").text == dated.http.get("/").text
 
 
-# --- The page -------------------------------------------------------------------
+# --- The page and the demo --------------------------------------------------------
 
 
 def test_every_feature_with_a_route_has_a_panel() -> None:
     with_route = [name for name in FEATURES if oracle.FEATURES[name].routes]
     assert with_route == PANELS
-    assert set(PANELS) == set(USES)
 
 
-def test_the_page_has_the_panels_of_the_chosen_features(render: Render) -> None:
-    for feature in PANELS:
-        html = (render(["assets", feature]) / "public/index.html").read_text()
-        sections = re.findall(r'<section id="([\w-]+)"', html)
-        assert sections == list(dict.fromkeys(["assets", feature]))
+def test_the_page_is_the_users_and_leads_to_the_demo(
+    alone: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, alone, path="/") as page:
+        expect(page).to_have_title("my-worker")
+        expect(page.get_by_role("heading", name="my-worker")).to_be_visible()
+        expect(page.get_by_text("This page is yours")).to_be_visible()
+        page.get_by_role("link").click()
+        expect(page).to_have_title("Demo of my-worker")
+        expect(page.get_by_role("status")).to_have_text("Hello from my-worker.")
 
 
-def test_the_page_greets_by_the_name_of_the_worker(
+def test_the_demo_of_no_other_feature_asks_for_no_token(
     alone: DevServer, chromium: Browser
 ) -> None:
     with opened(chromium, alone) as page:
-        expect(page).to_have_title("my-worker")
         expect(page.get_by_role("status")).to_have_text("Hello from my-worker.")
-        expect(page.get_by_label("API token")).to_have_count(0)
+        expect(page.locator("section")).to_have_count(1)
+        expect(page.get_by_label("API token")).to_be_hidden()
+
+
+def test_the_navigation_leads_to_each_panel(
+    everything: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, everything, **look("phone", "light")) as page:
+        navigation = page.get_by_role("navigation", name="Panels")
+        links = navigation.get_by_role("link").all()
+        assert len(links) == len(PANELS)
+        for link in links:
+            link.click()
+            id = link.get_attribute("href").removeprefix("#")
+            assert id in PANELS
+            title = panel_of(page, id).get_by_role("heading")
+            expect(title).to_have_text(link.inner_text())
+            # Not behind the navigation, which stays where it is.
+            top = navigation.bounding_box()["y"] + navigation.bounding_box()["height"]
+            assert top <= title.bounding_box()["y"] < 800
+
+
+def test_an_address_with_a_panel_leads_to_it(
+    everything: DevServer, chromium: Browser
+) -> None:
+    with opened(chromium, everything, path="/demo/#browser") as page:
+        expect(panel_of(page, "browser").get_by_role("heading")).to_be_in_viewport()
+        page.keyboard.press("Tab")
+        expect(panel_of(page, "browser").get_by_label("Address")).to_be_focused()
+
+
+def test_a_panel_whose_files_are_gone_is_left_out(
+    render: Render, chromium: Browser
+) -> None:
+    project = link_toolchain(render(["assets", "websockets", "analytics"]))
+    for path in project.glob("public/demo/websockets.*"):
+        path.unlink()
+    # The site's page answers for a missing file, and must not stand in for it.
+    page = '<section id="websockets"><h2>Mine</h2></section>'
+    index = project / "public/index.html"
+    index.write_text(index.read_text().replace("<main>", f"<main>{page}"))
+    with serve(project) as server, opened(chromium, server) as demo:
+        assert demo.get_by_role("heading", level=2).all_inner_texts() == [
+            "Hello",
+            "Event",
+        ]
+        expect(demo.get_by_role("navigation").get_by_role("link")).to_have_count(2)
+        use(demo, server, "analytics", Use("Record", "Recorded"))
 
 
 @pytest.mark.parametrize("feature", PANELS)
@@ -454,33 +478,32 @@ def test_an_answer_that_is_no_json_is_shown_by_its_status(
         use(page, alone, "assets", refused)
 
 
-def test_a_panel_works_by_keyboard_alone(
+def test_a_panel_is_reached_and_works_by_keyboard_alone(
     everything: DevServer, chromium: Browser
 ) -> None:
     with opened(chromium, everything) as page:
         panel = panel_of(page, "analytics")
+        link = page.get_by_role("navigation").get_by_role(
+            "link", name="Event", exact=True
+        )
         page.locator("body").press("Tab")
         focused = page.locator(":focus")
         for _ in range(60):
-            if panel.get_by_label("Event").evaluate(
-                "e => e === document.activeElement"
-            ):
-                break
             expect(focused).to_have_css("outline-style", "solid")
+            if link.evaluate("e => e === document.activeElement"):
+                break
             focused.press("Tab")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        expect(panel.get_by_label("User")).to_be_focused()
+        page.keyboard.press("Tab")
         page.keyboard.type("refund")
         page.keyboard.press("Enter")
         expect(panel.get_by_role("status")).to_have_text("Recorded refund of ada.")
 
 
-def look(device: str, scheme: str) -> dict[str, object]:
-    """Return the options of a browser's context that looks at the page so."""
-    size = {"width": WIDTHS[device], "height": 800}
-    return {"viewport": size, "color_scheme": scheme}
-
-
 @each_look
-@each_server
+@each_page
 def test_everybody_can_use_the_page(
     request: pytest.FixtureRequest,
     chromium: Browser,
@@ -488,13 +511,16 @@ def test_everybody_can_use_the_page(
     device: str,
     scheme: str,
 ) -> None:
-    server = request.getfixturevalue(name)
+    fixture, path = PAGES[name]
+    server = request.getfixturevalue(fixture)
     axe = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
     failure = Use("Say hello", "cannot be reached", is_offline=True, is_error=True)
-    with opened(chromium, server, True, **look(device, scheme)) as page:
-        use(page, server, "assets", failure)
-        for control in page.locator("button, input, textarea").all():
-            assert control.bounding_box()["height"] >= 44
+    with opened(chromium, server, True, path, **look(device, scheme)) as page:
+        if path != "/":
+            use(page, server, "assets", failure)
+        for control in page.locator("button, input, textarea, nav a, .button").all():
+            if control.is_visible():
+                assert control.bounding_box()["height"] >= 44
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= WIDTHS[device]
         # What is evaluated is not bound by the page's policy.
@@ -504,7 +530,7 @@ def test_everybody_can_use_the_page(
 
 
 @each_look
-@each_server
+@pytest.mark.parametrize("name", ["page", "everything"])
 def test_the_readme_shows_what_the_page_looks_like(
     request: pytest.FixtureRequest,
     chromium: Browser,
@@ -513,17 +539,19 @@ def test_the_readme_shows_what_the_page_looks_like(
     device: str,
     scheme: str,
 ) -> None:
-    path = f"screenshots/{name}-{device}-{scheme}.png"
+    file = f"screenshots/{name}-{device}-{scheme}.png"
     if request.config.getoption("--write-screenshots"):
-        server = request.getfixturevalue(name)
-        with opened(chromium, server, **look(device, scheme)) as page:
+        fixture, path = PAGES[name]
+        server = request.getfixturevalue(fixture)
+        with opened(chromium, server, path=path, **look(device, scheme)) as page:
             for feature in PANELS if name == "everything" else []:
                 fruitful = [step for step in USES[feature] if not step.is_error]
                 for step in fruitful[:2]:
                     use(page, server, feature, step, model)
             expect(page.get_by_text("Connecting")).to_have_count(0)
+            page.evaluate("scrollTo(0, 0)")
             image = Image.open(BytesIO(page.screenshot(full_page=True)))
-        (ROOT / path).parent.mkdir(exist_ok=True)
-        image.convert("RGB").quantize(64).save(ROOT / path, optimize=True)
-    assert (ROOT / path).stat().st_size < 150_000
-    assert path in (ROOT / "README.md").read_text()
+        (ROOT / file).parent.mkdir(exist_ok=True)
+        image.convert("RGB").quantize(64).save(ROOT / file, optimize=True)
+    assert (ROOT / file).stat().st_size < 150_000
+    assert file in (ROOT / "README.md").read_text()

@@ -14,6 +14,10 @@ from workbench import ROOT
 PROVIDERS = sorted(ROOT.glob("providers/*"))
 PARTS = sorted([*ROOT.glob("base/*"), *PROVIDERS, *ROOT.glob("features/*")])
 PROBES = sorted(ROOT.glob("tests/features/*"))
+#: What describes a part.
+KINDS = ("feature.yml", "base.yml", "provider.yml")
+#: A panel of the demo: its text, its script, and how the tests use it.
+PANEL = {"demo.html", "demo.js", "demo.yml"}
 IMPORT = re.compile(
     r'^import (type )?(\{[^}]*\}|\* as (\w+)|(\w+)) from "([^"]+)";$', re.MULTILINE
 )
@@ -31,7 +35,7 @@ def code(part: Path) -> str:
 
 def description(part: Path) -> dict:
     """Return the description of a part."""
-    (path,) = part.glob("*.yml")
+    (path,) = (part / kind for kind in KINDS if (part / kind).exists())
     return yaml.safe_load(path.read_text())
 
 
@@ -48,14 +52,14 @@ def test_a_part_is_complete(part: Path) -> None:
         needed |= {"guide.md", "test/provider.ts"}
     elif part.parent.name == "features":
         needed |= {"worker.test.ts", "guide.md"}
-    optional = {"worker.test.ts", "guide.md", "page.html", "page.js"}
-    kinds = {"feature.yml", "base.yml", "provider.yml"}
-    named = {*needed, *optional, *kinds}
+    named = {*needed, *KINDS, *PANEL, "worker.test.ts", "guide.md"}
     for described in (known, *known.get("with", {}).values()):
         named.update(described.get("files", []))
     present = {
         path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file()
     }
+    if present & PANEL:
+        needed |= PANEL
     assert needed - present == set()
     assert present - named == set(), "files that no project gets"
 

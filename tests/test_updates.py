@@ -339,26 +339,98 @@ def test_removing_a_feature_keeps_the_users_edits(
     assert not (project / f"test/{feature}.test.ts").exists()
 
 
-def test_the_users_own_panel_and_route_stay_when_features_come_and_go(
+def test_the_users_page_and_route_stay_when_features_come_and_go(
     start: Callable[..., Path],
 ) -> None:
     project = start(["assets", "auth"])
-    mine = [
-        ("public/index.html", "\t\t<!-- Your head -->", '\t\t<meta name="mine">'),
-        ("public/index.html", "\t\t\t<!-- Your panels -->", "\t\t\t<p>Mine</p>"),
-        ("wrangler.jsonc", "\t\t\t// Your run_worker_first", '\t\t\t"/mine",'),
-    ]
-    for path, after, insert in mine:
-        edit(project, path, after, insert)
+    edit(project, "wrangler.jsonc", "\t\t\t// Your run_worker_first", '\t\t\t"/mine",')
+    (project / "public/index.html").write_text("<h1>Mine</h1>\n")
     commit(project, "Edit")
-    for features in (FEATURES, ["assets", "websockets"], ["assets"]):
+    for features in (FEATURES, ["assets", "websockets"]):
         update(project, features, "--data=delete_data=true")
-        for path, after, insert in mine:
-            assert f"{after}\n{insert}\n" in (project / path).read_text()
-        page = (project / "public/index.html").read_text()
-        assert [f for f in FEATURES if f'"{f}-title"' in page] == [
-            f for f in FEATURES if f in features
-        ]
+        assert (project / "public/index.html").read_text() == "<h1>Mine</h1>\n"
+        assert "/mine" in config(project)["assets"]["run_worker_first"]
+        assert panels(project) == set(features)
+
+
+def test_the_users_page_stays_even_when_assets_go_and_come_back(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["assets", "auth"])
+    (project / "public/index.html").write_text("<h1>Mine</h1>\n")
+    commit(project, "Edit")
+    for features in (["auth"], ["auth", "assets"]):
+        update(project, features)
+        assert (project / "public/index.html").read_text() == "<h1>Mine</h1>\n"
+    assert panels(project) == {"auth", "assets"}
+
+
+def test_assets_that_come_with_an_update_bring_the_page_and_the_demo(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["auth"])
+    update(project, ["auth", "assets"])
+    assert panels(project) == {"auth", "assets"}
+    fresh = start(["auth", "assets"], "1.1.0")
+    assert texts(project) == texts(fresh)
+
+
+def panels(project: Path) -> set[str]:
+    """Return the features whose panels the demo of a project has."""
+    ids = {path.stem for path in project.glob("public/demo/*.html")} - {"index"}
+    listed = (project / "public/demo/panels.js").read_text()
+    assert {id for id in FEATURES if f'"{id}",' in listed} == ids
+    return ids
+
+
+def test_a_page_that_the_user_has_deleted_stays_away(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["assets"])
+    git(project, "rm", "--quiet", "public/index.html")
+    commit(project, "Build the page elsewhere")
+    for features in (None, ["assets", "queues"]):
+        update(project, features)
+        assert not (project / "public/index.html").exists()
+
+
+def test_a_demo_that_the_user_has_deleted_stays_away(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["assets", "auth"])
+    shutil.rmtree(project / "public/demo")
+    commit(project, "Delete the demo")
+    for features in (None, FEATURES, ["assets", "queues"], ["assets"]):
+        update(project, features, "--data=delete_data=true")
+        assert not (project / "public/demo").exists()
+        assert (project / "public/app.js").exists()
+
+    update(project, ["queues"])
+    update(project, ["queues", "assets"])
+    assert panels(project) == {"queues", "assets"}
+
+
+def test_a_project_from_before_there_was_a_demo_gets_it(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["assets"])
+    (project / "public/demo").rename(project / "public/panels")
+    commit(project, "Have panels in another folder")
+    update(project, ["assets", "queues"])
+    assert (project / "public/demo/queues.js").exists()
+
+
+def test_a_panel_that_the_user_has_deleted_stays_away(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["assets", "auth", "queues"])
+    for kind in ("html", "js"):
+        (project / f"public/demo/auth.{kind}").unlink()
+    commit(project, "Delete a panel")
+    for features in (None, ["assets", "auth", "queues", "alarms"], ["assets", "auth"]):
+        update(project, features, "--data=delete_data=true")
+        assert not list(project.glob("public/demo/auth.*"))
+        assert (project / "public/demo/assets.html").exists()
 
 
 def test_vars_that_come_and_go_leave_the_users_values_alone(

@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
-// Builds the panel of the agents, which is written with React.
+// Builds the client of the agents, which is written with React.
 export default defineConfig({
 	logLevel: "warn",
 	build: {
@@ -8,8 +8,8 @@ export default defineConfig({
 		copyPublicDir: false,
 		modulePreload: false,
 		rolldownOptions: {
-			input: "client/agents.jsx",
-			// What all panels share is the page's own.
+			input: "client/agents.tsx",
+			// The pages load it already, as it is.
 			external: ["/app.js"],
 			output: { entryFileNames: "agents.js" },
 		},

@@ -1,6 +1,6 @@
-import { onSubmit, read, request } from "/app.js";
+import { find, onSubmit, read, request } from "/app.js";
 
-const tokenField = document.querySelector("#api-token");
+const tokenField = find("#api-token", HTMLInputElement);
 
 onSubmit("#auth form", async ({ userId, action }) => {
 	if (action === "start") {

@@ -1,9 +1,9 @@
-import { onSubmit, request } from "/app.js";
+import { find, onSubmit, request } from "/app.js";
 
-const idField = document.querySelector("#workflows [name=id]");
+const idField = find("#workflows [name=id]", HTMLInputElement);
 
 onSubmit("#workflows-start", async ({ email }) => {
-	const metadata = { from: "the page" };
+	const metadata = { from: "the demo" };
 	const { id } = await request("POST", "/workflows", { email, metadata });
 	idField.value = id;
 	return "Started. It waits for a decision for seven days.";

@@ -1,8 +1,8 @@
-import { onSubmit, request } from "/app.js";
+import { find, onSubmit, request } from "/app.js";
 
 onSubmit("#assets form", async () => {
 	const { name } = await request("GET", "/api/hello");
 	return `Hello from ${name}.`;
 });
 
-document.querySelector("#assets form").requestSubmit();
+find("#assets form", HTMLFormElement).requestSubmit();

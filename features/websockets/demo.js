@@ -1,11 +1,11 @@
-import { onSubmit, show } from "/app.js";
+import { element, find, onSubmit, show } from "/app.js";
 
-const panel = document.querySelector("#websockets");
-const log = panel.querySelector("[role=log]");
-const messageField = panel.querySelector("[name=message]");
+const panel = find("#websockets", HTMLElement);
+const log = find("#websockets [role=log]", HTMLElement);
+const messageField = find("#websockets [name=message]", HTMLInputElement);
 const MESSAGES_KEPT = 8;
 
-/** The connection to the room, if there is one. */
+/** @type {WebSocket | null} The connection to the room, if there is one. */
 let socket = null;
 
 onSubmit("#websockets-join", ({ room, action }) => {
@@ -23,7 +23,12 @@ onSubmit("#websockets-send", ({ message }) => {
 	return "Sent.";
 });
 
-/** Connects to a room; resolves once that is done. */
+/**
+ * Connects to a room.
+ *
+ * @param {string} room
+ * @returns {Promise<string>} Resolves once that is done.
+ */
 function join(room) {
 	const { promise, resolve, reject } = Promise.withResolvers();
 	const joined = new WebSocket(`/ws/${room}`);
@@ -32,11 +37,9 @@ function join(room) {
 		resolve(`You are in ${room}.`);
 	});
 	joined.addEventListener("message", ({ data }) => {
-		const message = document.createElement("p");
-		message.textContent = data;
-		log.append(message);
+		log.append(element("p", data));
 		if (log.children.length > MESSAGES_KEPT) {
-			log.firstElementChild.remove();
+			log.firstElementChild?.remove();
 		}
 	});
 	joined.addEventListener("close", ({ reason }) => {

@@ -1,2 +1,0 @@
-// Wrangler lets Vite build it from `client/agents.jsx`.
-import "/dist/agents.js";
