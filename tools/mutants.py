@@ -1,8 +1,9 @@
-"""Changes the code of a part one line at a time, and counts what its tests notice.
+"""Changes code one line at a time, and counts what the tests notice.
 
 A part is a feature, a base part or a provider. Each mutant is one small change of
 its code in a generated project, which the project's own tests should notice. The
-type checker and the linter are asked about those that get through.
+type checker and the linter are asked about those that get through. The mutants of
+`engine` change what makes a project; this repository's tests should notice them.
 """
 
 import argparse
@@ -11,11 +12,13 @@ import os
 import queue
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +29,18 @@ from mutations import Mutant
 
 VITEST = workbench.ROOT / "node_modules/vitest/vitest.mjs"
 WRANGLER = workbench.ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
+#: The file of a project that mutants change.
+SOURCE = "src/index.ts"
 #: For each part a file with mutants that matter (`aimed`, each with a `why`, what to
 #: `find` and what to `replace` it by) and those that make no difference (`ignore`,
 #: each with its `line`, what that `becomes` and `because` of what).
 TABLES = workbench.ROOT / "tests/mutants"
+#: The same for the engine. Each entry has its `path`, and the `tests` that should
+#: notice: arguments of pytest.
+ENGINE = "engine"
 #: How long the tests may take, in seconds: a mutant may loop.
 TIMEOUT = 90
+ENGINE_TIMEOUT = 300
 
 
 @dataclass
@@ -65,6 +74,29 @@ class Part:
         return load_yaml(path) if path.exists() else {}
 
 
+@dataclass
+class Score:
+    """How many mutants the tests noticed.
+
+    Attributes:
+        name: Of what.
+        noticed: Of how many each; of random mutants and of aimed ones.
+        total: How many there are of each.
+    """
+
+    name: str
+    noticed: tuple[int, int]
+    total: tuple[int, int]
+
+    def __str__(self) -> str:
+        """Prints it as a row of a table."""
+        counts = [
+            f"{noticed}/{total} {noticed / total:5.0%}" if total else "-"
+            for noticed, total in zip(self.noticed, self.total, strict=True)
+        ]
+        return f"{self.name:<18}{counts[0]:>14}{counts[1]:>14}"
+
+
 def main() -> None:
     """Does what the command line says."""
     options = parse_arguments()
@@ -74,10 +106,16 @@ def main() -> None:
     if Path(sys.prefix) != workbench.VENV:
         os.execv(workbench.PYTHON, [workbench.PYTHON, *sys.argv])
     try:
-        for part in options.parts or all_parts():
-            measure(find_part(part, options.features), options)
+        scores = [
+            measure_engine(options)
+            if part == ENGINE
+            else measure(find_part(part, options.features), options)
+            for part in options.parts or [*all_parts(), ENGINE]
+        ]
     except KeyboardInterrupt:
         sys.exit(130)
+    if not options.list:
+        print_table(scores)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -88,7 +126,10 @@ def parse_arguments() -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help="the name of its folder (default: all)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="the name of its folder, or engine (default: all)",
     )
     parser.add_argument(
         "--sample", type=int, default=40, help="random mutants of each part (0: all)"
@@ -141,15 +182,23 @@ def find_part(id: str, features: str) -> Part:
     chosen = features.split(",") if features else []
     if kind == "features":
         return Part(folder, chosen or [id, *joints(folder)])
-    users = [
-        path.parent.name
-        for path in sorted((workbench.ROOT / "features").glob("*/worker.ts"))
-        if imports(path, "providers" if kind == "providers" else f"base/{id}")
-    ]
+    # Some base parts serve providers: any of those will do.
+    provider = (
+        id if kind == "providers" else max(importers("providers", id), default="")
+    )
+    users = importers("features", "providers" if provider else id)
     # More features would only make it slow: these use most of the base.
     few = [user for user in ("auth", "alarms", "websockets") if user in users]
-    provider = id if kind == "providers" else ""
-    return Part(folder, chosen or few or users[:3], provider)
+    smallest = [*(few or users[:3]), *joints(folder)]
+    return Part(folder, chosen or list(dict.fromkeys(smallest)), provider)
+
+
+def importers(kind: str, imported: str) -> list[str]:
+    """Returns the parts of a kind that import a base part, or from `providers`."""
+    module = imported if imported == "providers" else f"base/{imported}"
+    statement = re.compile(rf'from "\.\./\.\./{module}/')
+    paths = sorted((workbench.ROOT / kind).glob("*/worker.ts"))
+    return [path.parent.name for path in paths if statement.search(path.read_text())]
 
 
 def joints(folder: Path) -> list[str]:
@@ -159,11 +208,6 @@ def joints(folder: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def imports(code: Path, folder: str) -> bool:
-    """Tells whether a file imports from a folder of this repository."""
-    return bool(re.search(rf'from "\.\./\.\./{folder}/', code.read_text()))
-
-
 def load_yaml(path: Path) -> dict:
     """Reads a file of YAML."""
     import yaml
@@ -171,7 +215,7 @@ def load_yaml(path: Path) -> dict:
     return yaml.safe_load(path.read_text()) or {}
 
 
-def measure(part: Part, options: argparse.Namespace) -> None:
+def measure(part: Part, options: argparse.Namespace) -> Score:
     """Runs the mutants of a part, and prints what survived and the score."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         project = Path(name, "0", "my-worker")
@@ -181,38 +225,90 @@ def measure(part: Part, options: argparse.Namespace) -> None:
         project.parent.mkdir()
         workbench.copy_project(project, *answers)
         (project / "node_modules").symlink_to(workbench.ROOT / "node_modules")
-        mutants, ignored = choose(part, project, options)
+        aimed, drawn, ignored = choose(part, project, options)
+        mutants = [*aimed, *drawn]
         if options.list:
             print("\n".join(map(str, mutants)))
-            return
+            return count(part.id, aimed, drawn, [])
         types = ["types", "--strict-vars=false"]
         workbench.run("Types", [workbench.NODE, WRANGLER, *types], cwd=project)
         print(f"{part.id}: {len(mutants)} mutants ...", flush=True)
         tests = tests_of(part, project)
         if found := what_tests_find(project, tests):
             sys.exit(f"{found}\n{part.id}: its tests fail without a mutant.")
-        projects = queue.Queue[Path]()
-        projects.put(project)
-        for number in range(1, options.jobs):
-            shutil.copytree(project.parent, Path(name, str(number)), symlinks=True)
-            projects.put(Path(name, str(number), project.name))
-        survivors = run_all(mutants, projects, tests, options.jobs)
-        report(part, mutants, survivors, ignored)
+        survivors = run_all(
+            mutants,
+            copies(project, options.jobs),
+            lambda project, _: what_tests_find(project, tests),
+            what_tools_find,
+        )
+        print(f"{part.id}: {ignored} make no difference", flush=True)
+        return count(part.id, aimed, drawn, survivors)
+
+
+def measure_engine(options: argparse.Namespace) -> Score:
+    """Runs the mutants of the engine, and prints what survived and the score."""
+    entries = load_yaml(TABLES / f"{ENGINE}.yml")["aimed"]
+    tests = {
+        engine_mutant(entry): shlex.split(entry["tests"])
+        for entry in entries
+        if options.match in entry["path"] + entry["find"]
+    }
+    if options.list:
+        print("\n".join(map(str, tests)))
+        return count(ENGINE, list(tests), [], [])
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        repository = workbench.copy_template(Path(name, "0", "repository"))
+        # Some tests ask Git which files there are.
+        workbench.run("Git", ["git", "init", "--quiet"], cwd=repository)
+        for folder in ("node_modules", ".venv"):
+            (repository / folder).symlink_to(workbench.ROOT / folder)
+        print(f"{ENGINE}: {len(tests)} mutants ...", flush=True)
+        for arguments in map(list, dict.fromkeys(map(tuple, tests.values()))):
+            if found := what_suite_finds(repository, arguments):
+                sys.exit(f"{found}\n{arguments} fail without a mutant.")
+        survivors = run_all(
+            list(tests),
+            copies(repository, options.jobs),
+            lambda repository, mutant: what_suite_finds(repository, tests[mutant]),
+        )
+        return count(ENGINE, list(tests), [], survivors)
+
+
+def engine_mutant(entry: dict[str, str]) -> Mutant:
+    """Makes a mutant from an entry of the engine's table.
+
+    Raises:
+        SystemExit: It is about text that is not there, or more than once.
+    """
+    code = (workbench.ROOT / entry["path"]).read_text()
+    return mutations.aimed(code, entry["find"], entry["replace"], entry["path"])
+
+
+def copies(folder: Path, jobs: int) -> "queue.Queue[Path]":
+    """Returns a folder, and copies beside its parent: one for each job."""
+    folders = queue.Queue[Path]()
+    folders.put(folder)
+    for number in range(1, jobs):
+        parent = folder.parents[1] / str(number)
+        shutil.copytree(folder.parent, parent, symlinks=True)
+        folders.put(parent / folder.name)
+    return folders
 
 
 def choose(
     part: Part, project: Path, options: argparse.Namespace
-) -> tuple[list[Mutant], int]:
+) -> tuple[list[Mutant], list[Mutant], int]:
     """Chooses the mutants of a part.
 
     Returns:
-        Them, and how many were left out since the table argues that they make no
-        difference.
+        The aimed ones, the random ones, and how many were left out since the
+        table argues that they make no difference.
 
     Raises:
         SystemExit: The table names code that is not there.
     """
-    code = (project / "src/index.ts").read_text()
+    code = (project / SOURCE).read_text()
     aimed = aimed_mutants(part, code)
     drawn = [
         mutant
@@ -224,8 +320,12 @@ def choose(
     ignored = len(drawn) - len(kept)
     if options.sample and len(kept) > options.sample:
         kept = random.Random(options.seed).sample(kept, options.sample)
-    mutants = [*aimed, *sorted(kept, key=lambda mutant: mutant.start)]
-    return [mutant for mutant in mutants if options.match in mutant.line], ignored
+    kept.sort(key=lambda mutant: mutant.start)
+    aimed, kept = (
+        [mutant for mutant in mutants if options.match in mutant.line]
+        for mutants in (aimed, kept)
+    )
+    return aimed, kept, ignored
 
 
 def aimed_mutants(part: Part, code: str) -> list[Mutant]:
@@ -239,7 +339,7 @@ def aimed_mutants(part: Part, code: str) -> list[Mutant]:
         SystemExit: One is about code that is not there, or more than once.
     """
     return [
-        mutations.aimed(code, part.region, entry["find"], entry["replace"])
+        mutations.aimed(code, entry["find"], entry["replace"], SOURCE, part.region)
         for entry in part.table.get("aimed", [])
     ]
 
@@ -258,53 +358,68 @@ def tests_of(part: Part, project: Path) -> list[str]:
 
 
 def run_all(
-    mutants: list[Mutant], projects: "queue.Queue[Path]", tests: list[str], jobs: int
-) -> list[tuple[Mutant, bool]]:
+    mutants: list[Mutant],
+    folders: "queue.Queue[Path]",
+    find: Callable[[Path, Mutant], str],
+    find_otherwise: Callable[[Path], str] = lambda _: "",
+) -> list[Mutant]:
     """Runs mutants, and returns those that the tests did not notice.
 
-    With each comes whether the type checker or the linter noticed it.
+    Args:
+        mutants: The mutants.
+        folders: Where they are made, one at once in each.
+        find: Runs the tests in a folder; like `what_fails`.
+        find_otherwise: Says what else finds those that `find` does not.
     """
     lock = threading.Lock()
-    survivors: list[tuple[Mutant, bool]] = []
+    survivors: list[Mutant] = []
 
     def run(mutant: Mutant) -> None:
-        project = projects.get()
+        folder = folders.get()
         try:
-            source = project / "src/index.ts"
+            source = folder / mutant.path
             original = source.read_text()
             source.write_text(mutant.apply(original))
-            noticed = bool(what_tests_find(project, tests))
-            noticed_by_tools = not noticed and bool(what_tools_find(project))
+            noticed = bool(find(folder, mutant))
+            otherwise = not noticed and bool(find_otherwise(folder))
             source.write_text(original)
         finally:
-            projects.put(project)
+            folders.put(folder)
         if not noticed:
             with lock:
-                survivors.append((mutant, noticed_by_tools))
-                by = " (but the type checker or the linter)" * noticed_by_tools
+                survivors.append(mutant)
+                by = " (but by the type checker or the linter)" * otherwise
                 print(f"not noticed{by}:\n{mutant}", flush=True)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(folders.qsize()) as pool:
         list(pool.map(run, mutants))
     return survivors
 
 
-def report(
-    part: Part,
-    mutants: list[Mutant],
-    survivors: list[tuple[Mutant, bool]],
-    ignored: int,
-) -> None:
-    """Prints the score of a part."""
-    total = max(len(mutants), 1)
-    by_tests = total - len(survivors)
-    by_tools = sum(noticed for _, noticed in survivors)
-    print(
-        f"{part.id}: tests noticed {by_tests} of {len(mutants)} "
-        f"({by_tests / total:.0%}), with types and lint "
-        f"{(by_tests + by_tools) / total:.0%}; {ignored} make no difference\n",
-        flush=True,
-    )
+def count(
+    name: str, aimed: list[Mutant], drawn: list[Mutant], survivors: list[Mutant]
+) -> Score:
+    """Counts which of the drawn and of the aimed mutants were noticed."""
+    kinds = (drawn, aimed)
+    noticed = (sum(mutant not in survivors for mutant in kind) for kind in kinds)
+    return Score(name, tuple(noticed), tuple(map(len, kinds)))
+
+
+def print_table(scores: list[Score]) -> None:
+    """Prints scores, and the sum of those of the parts."""
+    print(f"\n{'noticed':<18}{'random':>14}{'aimed':>14}")
+    for score in scores:
+        print(score)
+    parts = [score for score in scores if score.name != ENGINE]
+    if len(parts) > 1:
+        noticed, total = (
+            tuple(map(sum, zip(*counts, strict=True)))
+            for counts in (
+                [score.noticed for score in parts],
+                [score.total for score in parts],
+            )
+        )
+        print(Score("all parts", noticed, total))
 
 
 def what_tests_find(project: Path, tests: list[str]) -> str:
@@ -321,20 +436,28 @@ def what_tools_find(project: Path) -> str:
     )
 
 
-def what_fails(project: Path, command: list[str | Path]) -> str:
+def what_suite_finds(repository: Path, arguments: list[str]) -> str:
+    """Runs tests of a copy of this repository; like `what_fails`."""
+    pytest = [workbench.PYTHON, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    base = f"--basetemp={repository.parent / 'tests'}"
+    return what_fails(repository, [*pytest, base, *arguments], ENGINE_TIMEOUT)
+
+
+def what_fails(project: Path, command: list[str | Path], timeout: int = TIMEOUT) -> str:
     """Runs a command in a project.
 
     Returns:
-        What it printed when it failed or took longer than `TIMEOUT`; else nothing.
+        What it printed when it failed or took longer than `timeout` seconds;
+        else nothing.
     """
     environment = workbench.quiet_environment() | {"CI": "1", "NO_COLOR": "1"}
     with workbench.started(
         command, cwd=project, env=environment, capture=True
     ) as process:
         try:
-            output, _ = process.communicate(timeout=TIMEOUT)
+            output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            return f"It took longer than {TIMEOUT} seconds."
+            return f"It took longer than {timeout} seconds."
     return "" if process.returncode == 0 else output.decode() or "It failed."
 
 

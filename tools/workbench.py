@@ -183,6 +183,23 @@ def copy_project(folder: Path, *answers: str) -> None:
     )
 
 
+def tracked_files() -> list[Path]:
+    """Returns the files that a commit of the working tree would hold."""
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(git, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    paths = (ROOT / name for name in listed.stdout.decode().split("\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def copy_template(folder: Path) -> Path:
+    """Copies the working tree, as a commit would hold it; returns where to."""
+    for path in tracked_files():
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return folder
+
+
 def free_ports(*ports: int) -> list[int]:
     """Finds ports that nobody listens on.
 
