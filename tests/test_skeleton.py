@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import copier
 import json5
 import pytest
 import yaml
@@ -27,6 +28,7 @@ from conftest import (
     write_types,
 )
 from test_render import texts
+from test_updates import EDITS
 from workbench import NODE, NPM, ROOT
 
 Render = Callable[..., Path]
@@ -468,6 +470,45 @@ def test_every_file_ends_with_one_line_break(render: Render) -> None:
     assert [
         path for path, text in found.items() if not re.search(r"\S\n\Z", text)
     ] == []
+
+
+@pytest.mark.parametrize("features", [[], FEATURES], ids=len)
+def test_each_place_of_the_users_is_there_once(
+    render: Render, features: list[str]
+) -> None:
+    project = render(features)
+    for path, line, _ in EDITS:
+        assert (project / path).read_text().splitlines().count(line) == 1, line
+
+
+# --- The history of classes ---------------------------------------------------
+
+
+def test_a_class_that_goes_and_comes_back_adds_entries_alone(
+    template: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "my-worker"
+    for features in (["websockets"], ["websockets", "alarms"], ["alarms"], FEATURES):
+        copier.run_copy(
+            str(template),
+            project,
+            data={"features": features, "delete_data": True},
+            defaults=True,
+            overwrite=True,
+            quiet=True,
+        )
+    assert config(project)["migrations"] == [
+        {"tag": "v1", "new_sqlite_classes": ["ChatRoom"]},
+        {"tag": "v2", "new_sqlite_classes": ["Reminder"]},
+        {"tag": "v3", "deleted_classes": ["ChatRoom"]},
+        {"tag": "v4", "new_sqlite_classes": ["ChatRoom", "AiAgent"]},
+    ]
+    lines = (project / "wrangler.jsonc").read_text().splitlines()
+    for tag in ("v1", "v2", "v3", "v4"):
+        place = lines.index(
+            f'\t\t// Your migrations after {tag} (tags that start with "user-")'
+        )
+        assert lines[place + 1] == f"\t\t// End of your migrations after {tag}"
 
 
 # --- The name of a living Worker ----------------------------------------------
