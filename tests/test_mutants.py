@@ -21,11 +21,13 @@ def name(table: Path) -> str:
 
 @pytest.mark.parametrize("table", sorted(TABLES), ids=name)
 def test_a_table_is_about_code_that_is_there(
-    render: Callable[..., Path], table: Path
+    render: Callable[..., Path], table: Path, tmp_path: Path
 ) -> None:
     part = mutants.find_part(table.stem, "")
-    provider = {"ai_provider": part.provider} if part.provider else {}
-    code = (render(part.features, **provider) / "src/index.ts").read_text()
+    answers = {"ai_provider": part.provider} if part.provider else {}
+    if (template := mutants.template_of(part, tmp_path)) != ROOT:
+        answers["source"] = template
+    code = (render(part.features, **answers) / "src/index.ts").read_text()
 
     changes = {
         (mutant.line, mutant.becomes)

@@ -38,6 +38,8 @@ TABLES = workbench.ROOT / "tests/mutants"
 #: The same for the engine. Each entry has its `path`, and the `tests` that should
 #: notice, as pytest calls them.
 ENGINE = "engine"
+#: Features made for tests, which a part's project may have as well.
+FIXTURES = workbench.ROOT / "tests/features"
 #: How long the tests may take, in seconds: a mutant may loop.
 TIMEOUT = 90
 ENGINE_TIMEOUT = 900
@@ -76,25 +78,28 @@ class Part:
 
 @dataclass
 class Score:
-    """How many mutants the tests noticed.
+    """How many mutants were noticed. All pairs are of random and of aimed ones.
 
     Attributes:
         name: Of what.
-        noticed: Of how many each; of random mutants and of aimed ones.
-        total: How many there are of each.
+        total: How many there are.
+        by_tests: How many the tests noticed.
+        by_all: How many they, the type checker or the linter noticed.
     """
 
     name: str
-    noticed: tuple[int, int]
     total: tuple[int, int]
+    by_tests: tuple[int, int]
+    by_all: tuple[int, int]
 
     def __str__(self) -> str:
         """Prints it as a row of a table."""
-        counts = [
+        cells = [
             f"{noticed}/{total} {noticed / total:5.0%}" if total else "-"
-            for noticed, total in zip(self.noticed, self.total, strict=True)
+            for counts in (self.by_tests, self.by_all)
+            for noticed, total in zip(counts, self.total, strict=True)
         ]
-        return f"{self.name:<18}{counts[0]:>14}{counts[1]:>14}"
+        return f"{self.name:<18}" + "".join(f"{cell:>14}" for cell in cells)
 
 
 def main() -> None:
@@ -224,13 +229,15 @@ def measure(part: Part, options: argparse.Namespace) -> Score:
         if part.provider:
             answers.append(f"ai_provider={part.provider}")
         project.parent.mkdir()
-        workbench.copy_project(project, *answers)
+        workbench.copy_project(
+            project, *answers, template=template_of(part, Path(name, "template"))
+        )
         (project / "node_modules").symlink_to(workbench.ROOT / "node_modules")
         aimed, drawn, ignored = choose(part, project, options)
         mutants = [*aimed, *drawn]
         if options.list:
             print("\n".join(map(str, mutants)))
-            return count(part.id, aimed, drawn, [])
+            return count(part.id, aimed, drawn, {})
         types = ["types", "--strict-vars=false"]
         workbench.run("Types", [workbench.NODE, WRANGLER, *types], cwd=project)
         print(f"{part.id}: {len(mutants)} mutants ...", flush=True)
@@ -247,6 +254,20 @@ def measure(part: Part, options: argparse.Namespace) -> Score:
         return count(part.id, aimed, drawn, survivors)
 
 
+def template_of(part: Part, folder: Path) -> Path:
+    """Returns the template of a part's project: this checkout.
+
+    Where the project has features made for tests, it is a copy in a folder, with
+    those among its own.
+    """
+    made = {path.name for path in FIXTURES.iterdir()}
+    if made.isdisjoint(part.features):
+        return workbench.ROOT
+    workbench.copy_template(folder)
+    shutil.copytree(FIXTURES, folder / "features", dirs_exist_ok=True)
+    return folder
+
+
 def measure_engine(options: argparse.Namespace) -> Score:
     """Runs the mutants of the engine, and prints what survived and the score."""
     entries = load_yaml(TABLES / f"{ENGINE}.yml")["aimed"]
@@ -257,7 +278,7 @@ def measure_engine(options: argparse.Namespace) -> Score:
     }
     if options.list:
         print("\n".join(map(str, tests)))
-        return count(ENGINE, list(tests), [], [])
+        return count(ENGINE, list(tests), [], {})
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
         repository = workbench.copy_template(Path(name, "0", "repository"))
         # Some tests ask Git which files there are.
@@ -311,10 +332,11 @@ def choose(
     """
     code = (project / SOURCE).read_text()
     aimed = aimed_mutants(part, code)
+    known = {mutant.apply(code) for mutant in aimed}
     drawn = [
         mutant
         for mutant in mutations.enumerate_all(code, part.region)
-        if mutant not in aimed and not options.aimed
+        if not options.aimed and mutant.apply(code) not in known
     ]
     ignore = ignored_changes(part)
     kept = [mutant for mutant in drawn if (mutant.line, mutant.becomes) not in ignore]
@@ -363,8 +385,10 @@ def run_all(
     folders: "queue.Queue[Path]",
     find: Callable[[Path, Mutant], str],
     find_otherwise: Callable[[Path], str] = lambda _: "",
-) -> list[Mutant]:
+) -> dict[Mutant, bool]:
     """Runs mutants, and returns those that the tests did not notice.
+
+    With each comes whether `find_otherwise` found it.
 
     Args:
         mutants: The mutants.
@@ -373,7 +397,7 @@ def run_all(
         find_otherwise: Says what else finds those that `find` does not.
     """
     lock = threading.Lock()
-    survivors: list[Mutant] = []
+    survivors: dict[Mutant, bool] = {}
 
     def run(mutant: Mutant) -> None:
         folder = folders.get()
@@ -388,7 +412,7 @@ def run_all(
             folders.put(folder)
         if not noticed:
             with lock:
-                survivors.append(mutant)
+                survivors[mutant] = otherwise
                 by = " (but by the type checker or the linter)" * otherwise
                 print(f"not noticed{by}:\n{mutant}", flush=True)
 
@@ -398,29 +422,35 @@ def run_all(
 
 
 def count(
-    name: str, aimed: list[Mutant], drawn: list[Mutant], survivors: list[Mutant]
+    name: str,
+    aimed: list[Mutant],
+    drawn: list[Mutant],
+    survivors: dict[Mutant, bool],
 ) -> Score:
     """Counts which of the drawn and of the aimed mutants were noticed."""
     kinds = (drawn, aimed)
-    noticed = (sum(mutant not in survivors for mutant in kind) for kind in kinds)
-    return Score(name, tuple(noticed), tuple(map(len, kinds)))
+    return Score(
+        name,
+        tuple(len(kind) for kind in kinds),
+        tuple(sum(mutant not in survivors for mutant in kind) for kind in kinds),
+        # Of those that the tests have not noticed, some have been otherwise.
+        tuple(sum(survivors.get(mutant, True) for mutant in kind) for kind in kinds),
+    )
 
 
 def print_table(scores: list[Score]) -> None:
     """Prints scores, and the sum of those of the parts."""
-    print(f"\n{'noticed':<18}{'random':>14}{'aimed':>14}")
+    print(f"\n{'noticed':<18}{'by tests':>28}{'with types and lint':>28}")
+    print(" " * 18 + f"{'random':>14}{'aimed':>14}" * 2)
     for score in scores:
         print(score)
     parts = [score for score in scores if score.name != ENGINE]
     if len(parts) > 1:
-        noticed, total = (
-            tuple(map(sum, zip(*counts, strict=True)))
-            for counts in (
-                [score.noticed for score in parts],
-                [score.total for score in parts],
-            )
+        sums = (
+            tuple(map(sum, zip(*(getattr(part, kind) for part in parts), strict=True)))
+            for kind in ("total", "by_tests", "by_all")
         )
-        print(Score("all parts", noticed, total))
+        print(Score("all parts", *sums))
 
 
 def what_tests_find(project: Path, tests: list[str]) -> str:
@@ -441,17 +471,30 @@ def what_suite_finds(repository: Path, tests: list[str]) -> str:
     """Runs tests of a copy of this repository; like `what_fails`."""
     pytest = [workbench.PYTHON, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     base = f"--basetemp={repository.parent / 'tests'}"
-    return what_fails(repository, [*pytest, base, *tests], ENGINE_TIMEOUT)
+    # Those tests need no plugin, and plugins take longer to load than most tests.
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return what_fails(repository, [*pytest, base, *tests], ENGINE_TIMEOUT, alone)
 
 
-def what_fails(project: Path, command: list[str | Path], timeout: int = TIMEOUT) -> str:
+def what_fails(
+    project: Path,
+    command: list[str | Path],
+    timeout: int = TIMEOUT,
+    more: dict[str, str] | None = None,
+) -> str:
     """Runs a command in a project.
 
+    Args:
+        project: Where.
+        command: The command.
+        timeout: How many seconds it may take.
+        more: More of its environment.
+
     Returns:
-        What it printed when it failed or took longer than `timeout` seconds;
-        else nothing.
+        What it printed when it failed or took too long; else nothing.
     """
-    environment = workbench.quiet_environment() | {"CI": "1", "NO_COLOR": "1"}
+    quiet = workbench.quiet_environment()
+    environment = {**quiet, "CI": "1", "NO_COLOR": "1", **(more or {})}
     with workbench.started(
         command, cwd=project, env=environment, capture=True
     ) as process:

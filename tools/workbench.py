@@ -162,12 +162,13 @@ def run(
             sys.exit(process.returncode)
 
 
-def copy_project(folder: Path, *answers: str) -> None:
+def copy_project(folder: Path, *answers: str, template: Path = ROOT) -> None:
     """Makes a project from this checkout, changes included.
 
     Args:
         folder: Where to.
         answers: Answers to the questions, as `name=value`.
+        template: Another checkout.
 
     Raises:
         SystemExit: Copier refused.
@@ -178,7 +179,7 @@ def copy_project(folder: Path, *answers: str) -> None:
     run(
         f"Making a project in {folder}",
         # Not the newest release but what is here.
-        [*copier, "--vcs-ref", "HEAD", ROOT, folder],
+        [*copier, "--vcs-ref", "HEAD", template, folder],
         env=quiet_environment() | {"PYTHONWARNINGS": "ignore:Dirty template changes"},
     )
 
