@@ -373,11 +373,17 @@ def ignored_changes(part: Part) -> set[tuple[str, str]]:
 
 
 def tests_of(part: Part, project: Path) -> list[str]:
-    """Returns the test files that should notice: a feature's own, else all."""
-    own = project / "test" / f"{part.id}.test.ts"
-    if part.folder.parent.name == "features" and own.exists():
-        return [str(own.relative_to(project))]
-    return []
+    """Returns the test files that should notice.
+
+    Returns:
+        A feature's own; of what serves a model, those of the features that ask
+        it; of other base parts, none, which stands for all.
+    """
+    features = part.features if part.provider else []
+    if part.folder.parent.name == "features":
+        features = [part.id]
+    paths = [f"test/{feature}.test.ts" for feature in features]
+    return [path for path in paths if (project / path).exists()]
 
 
 def run_all(
