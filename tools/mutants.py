@@ -188,9 +188,9 @@ def find_part(id: str, features: str) -> Part:
     chosen = features.split(",") if features else table.get("features", [])
     if kind == "features":
         return Part(folder, chosen or [id, *joints(folder)])
-    # Some base parts serve providers: any of those will do.
+    # Some base parts serve providers: one with an SDK asks most of them.
     provider = (
-        id if kind == "providers" else max(importers("providers", id), default="")
+        id if kind == "providers" else min(importers("providers", id), default="")
     )
     users = importers("features", "providers" if provider else id)
     # More features would only make it slow: these use most of the base.
