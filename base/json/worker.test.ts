@@ -97,7 +97,7 @@ describe("an input", () => {
 
 	it("is refused with what is wrong, and where", () => {
 		const schema = z.object({ items: z.array(z.object({ id: z.int() })) });
-		const input = { items: [{ id: 1 }, { id: "2" }] };
+		const input = { items: [{ id: 1 }, { id: 2.5 }] };
 		expect(refusal(schema, input)).toMatchObject({
 			status: 400,
 			code: "invalid_body",
