@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +14,7 @@ import pytest
 import yaml
 
 import workbench
-from workbench import NODE, ROOT
+from workbench import NODE, ROOT, copy_template
 
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
 #: The types of the runtime that `write_types` has made, by compatibility date.
@@ -189,22 +188,6 @@ def run_copier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
     )
-
-
-def tracked_files() -> list[Path]:
-    """Return the files that a commit of the working tree would hold."""
-    listed = ("ls-files", "--cached", "--others", "--exclude-standard", "-z")
-    paths = (ROOT / name for name in git(ROOT, *listed).split("\0") if name)
-    return [path for path in paths if path.is_file()]
-
-
-def copy_template(destination: Path) -> Path:
-    """Copy the working tree, as a commit would hold it, and return where to."""
-    for path in tracked_files():
-        target = destination / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target)
-    return destination
 
 
 def link_toolchain(project: Path) -> Path:

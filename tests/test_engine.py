@@ -75,11 +75,12 @@ def test_dev_runs_steps_before_and_companions_beside_the_worker(make: Render) ->
     with serve(make(["probe"])) as server:
         answer = httpx.get(f"{server.url}/probe").json()
         processes = server.processes()
-        log = server.log.read_text()
         status = server.stop()
+        log = server.log.read_text()
 
     assert answer == {"source": "companion", "bytes": 1}
-    assert log.index("probe step before dev") < log.index("companion on ")
+    said = ("probe step before dev", "companion on ", "companion has stopped")
+    assert sorted(said, key=log.index) == list(said)
     assert status == 0
     assert left_over(processes) == []
 

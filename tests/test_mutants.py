@@ -1,5 +1,6 @@
 """The tables of `tools/mutants.py` speak of code that is there."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,15 +8,26 @@ import pytest
 
 import mutants
 import mutations
+from workbench import ROOT
+
+TABLES = [path for path in mutants.TABLES.glob("*.yml") if path.stem != mutants.ENGINE]
+ENGINE = mutants.load_yaml(mutants.TABLES / f"{mutants.ENGINE}.yml")["aimed"]
 
 
-@pytest.mark.parametrize("table", sorted(mutants.TABLES.glob("*.yml")), ids=str)
+def name(table: Path) -> str:
+    """Name a table in a test's id."""
+    return table.stem
+
+
+@pytest.mark.parametrize("table", sorted(TABLES), ids=name)
 def test_a_table_is_about_code_that_is_there(
-    render: Callable[..., Path], table: Path
+    render: Callable[..., Path], table: Path, tmp_path: Path
 ) -> None:
     part = mutants.find_part(table.stem, "")
-    provider = {"ai_provider": part.provider} if part.provider else {}
-    code = (render(part.features, **provider) / "src/index.ts").read_text()
+    answers = {"ai_provider": part.provider} if part.provider else {}
+    if (template := mutants.template_of(part, tmp_path)) != ROOT:
+        answers["source"] = template
+    code = (render(part.features, **answers) / "src/index.ts").read_text()
 
     changes = {
         (mutant.line, mutant.becomes)
@@ -26,6 +38,26 @@ def test_a_table_is_about_code_that_is_there(
     assert mutants.ignored_changes(part) - changes == set()
     for kind, reason in (("aimed", "why"), ("ignore", "because")):
         assert all(entry[reason] for entry in part.table.get(kind, []))
+
+
+def test_the_table_of_the_engine_is_about_text_and_tests_that_are_there() -> None:
+    for entry in ENGINE:
+        assert entry["why"]
+        assert mutants.engine_mutant(entry).text == entry["replace"]
+        for test in entry["tests"].split():
+            path, function = re.fullmatch(r"(\S+\.py)::(\w+)(?:\[.*\])?", test).groups()
+            code = (ROOT / path).read_text()
+            assert f"def {function}(" in code, test
+
+
+def test_the_table_of_the_engine_is_about_each_of_its_files() -> None:
+    named = {entry["path"] for entry in ENGINE}
+    files = [ROOT / "copier.yml"]
+    for folder in ("extensions", "hooks", "template"):
+        files += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    assert {path.relative_to(ROOT).as_posix() for path in files} == {
+        path for path in named if not path.startswith("base/")
+    }
 
 
 def test_a_change_of_a_line_is_listed_with_what_becomes_of_it() -> None:

@@ -227,6 +227,15 @@ def test_commands_are_those_of_the_package_manager(
     assert {"dev", "test", "deploy"} <= scripts <= set(package["scripts"])
 
 
+@pytest.mark.parametrize("package_manager", PACKAGE_MANAGERS)
+def test_options_reach_the_script(project: Project, package_manager: str) -> None:
+    readme = readme_of(project(FEATURES, package_manager=package_manager))
+    options = re.findall(rf"{package_manager} run \S+( --)? --\w", readme)
+    assert len(options) >= 2
+    # npm keeps options to itself unless dashes stand before them.
+    assert set(options) == {" --" if package_manager == "npm" else ""}
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_nothing_of_the_template_is_left_unresolved(
     project: Project, name: str

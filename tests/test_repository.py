@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import CATALOG, FEATURES, tracked_files
-from workbench import ROOT
+from conftest import CATALOG, FEATURES
+from workbench import ROOT, tracked_files
 
 PROVIDERS = sorted(ROOT.glob("providers/*"))
 PARTS = sorted([*ROOT.glob("base/*"), *PROVIDERS, *ROOT.glob("features/*")])

@@ -14,6 +14,7 @@ class Mutant:
     """One change of a file.
 
     Attributes:
+        path: The file.
         number: The line where it begins, counted from 1.
         start: The first character that goes.
         end: The first character that stays.
@@ -22,6 +23,7 @@ class Mutant:
         becomes: What becomes of it.
     """
 
+    path: str
     number: int
     start: int
     end: int
@@ -37,7 +39,7 @@ class Mutant:
         """Prints it as an entry of `ignore` in a table."""
         quoted = {name: quote(getattr(self, name)) for name in ("line", "becomes")}
         return (
-            f"  # src/index.ts:{self.number}\n"
+            f"  # {self.path}:{self.number}\n"
             f"  - line: {quoted['line']}\n    becomes: {quoted['becomes']}"
         )
 
@@ -47,23 +49,27 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def aimed(code: str, region: str, find: str, replace: str) -> Mutant:
+def aimed(
+    code: str, find: str, replace: str, path: str, region: str | None = None
+) -> Mutant:
     """Makes a mutant that a table describes.
 
     Args:
         code: The file.
-        region: The region of it that is changed.
         find: What to replace; it is there once.
         replace: What by.
+        path: The file's path.
+        region: The region of it that is changed, if not anything of it.
 
     Raises:
         SystemExit: It is not there, or more than once.
     """
-    first, last = bounds(code, region)
+    first, last = bounds(code, region) if region else (0, len(code))
     if code.count(find, first, last) != 1:
-        raise SystemExit(f"{region}: not there once, as its table says: {find}")
+        place = region or path
+        raise SystemExit(f"{place}: not there once, as its table says: {find}")
     start = code.index(find, first)
-    return make(code, start, start + len(find), replace)
+    return make(code, start, start + len(find), replace, path)
 
 
 def enumerate_all(code: str, region: str) -> list[Mutant]:
@@ -85,7 +91,9 @@ def bounds(code: str, region: str) -> tuple[int, int]:
     return code.index("\n", start) + 1, code.index(f"// #endregion {region}\n")
 
 
-def make(code: str, start: int, end: int, text: str) -> Mutant:
+def make(
+    code: str, start: int, end: int, text: str, path: str = "src/index.ts"
+) -> Mutant:
     """Makes a mutant from what goes and what comes."""
     line_start = code.rfind("\n", 0, start) + 1
     line_end = code.find("\n", start)
@@ -95,6 +103,7 @@ def make(code: str, start: int, end: int, text: str) -> Mutant:
     if end > line_end:  # a statement of several lines
         line, becomes = code[line_start:end], code[line_start:start] + text
     return Mutant(
+        path=path,
         number=code.count("\n", 0, start) + 1,
         start=start,
         end=end,

@@ -162,12 +162,13 @@ def run(
             sys.exit(process.returncode)
 
 
-def copy_project(folder: Path, *answers: str) -> None:
+def copy_project(folder: Path, *answers: str, template: Path = ROOT) -> None:
     """Makes a project from this checkout, changes included.
 
     Args:
         folder: Where to.
         answers: Answers to the questions, as `name=value`.
+        template: Another checkout.
 
     Raises:
         SystemExit: Copier refused.
@@ -178,9 +179,26 @@ def copy_project(folder: Path, *answers: str) -> None:
     run(
         f"Making a project in {folder}",
         # Not the newest release but what is here.
-        [*copier, "--vcs-ref", "HEAD", ROOT, folder],
+        [*copier, "--vcs-ref", "HEAD", template, folder],
         env=quiet_environment() | {"PYTHONWARNINGS": "ignore:Dirty template changes"},
     )
+
+
+def tracked_files() -> list[Path]:
+    """Returns the files that a commit of the working tree would hold."""
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(git, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    paths = (ROOT / name for name in listed.stdout.decode().split("\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def copy_template(folder: Path) -> Path:
+    """Copies the working tree, as a commit would hold it; returns where to."""
+    for path in tracked_files():
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    return folder
 
 
 def free_ports(*ports: int) -> list[int]:

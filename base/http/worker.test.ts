@@ -95,6 +95,14 @@ describe("errors", () => {
 		});
 	});
 
+	it("logs a cause that is no error by its type", async () => {
+		const { lines } = await failWith(new Error("why", { cause: "only text" }));
+		expect(JSON.parse(lines[0]).error.cause).toEqual({
+			name: "string",
+			message: "only text",
+		});
+	});
+
 	it("logs the name of a class of errors, and at most three causes", async () => {
 		class BadDayError extends Error {}
 		let cause: Error | undefined;

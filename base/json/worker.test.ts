@@ -16,7 +16,7 @@ async function send(
 	route: string,
 	body: string,
 	type = "application/json",
-): Promise<{ status: number; code: string | undefined }> {
+): Promise<{ status: number; code?: string; issues?: unknown }> {
 	const [method = ""] = route.split(" ");
 	const headers = {
 		"Content-Type": type,
@@ -28,7 +28,8 @@ async function send(
 	const response = await exports.default.fetch(request);
 	const text = await response.text();
 	const { error } = text === "" ? {} : JSON.parse(text);
-	return { status: response.status, code: error?.code };
+	const { code, issues } = error ?? {};
+	return { status: response.status, code, ...(issues && { issues }) };
 }
 
 /** Lists within lists, so many deep. */
@@ -69,8 +70,12 @@ describe.each(Object.keys(JSON_ROUTES))("%s", (route) => {
 	});
 
 	it("refuses what is nested more than 100 deep", async () => {
-		const refused = await send(route, nested(102));
-		expect(refused).toEqual({ status: 400, code: "invalid_body" });
+		const issues = [{ path: "", message: "May be nested 100 deep" }];
+		expect(await send(route, nested(100))).not.toMatchObject({ issues });
+		for (const body of [nested(101), `{"a":[0,${nested(99)}]}`]) {
+			const refused = await send(route, body);
+			expect(refused).toEqual({ status: 400, code: "invalid_body", issues });
+		}
 	});
 });
 
@@ -92,7 +97,7 @@ describe("an input", () => {
 
 	it("is refused with what is wrong, and where", () => {
 		const schema = z.object({ items: z.array(z.object({ id: z.int() })) });
-		const input = { items: [{ id: 1 }, { id: "2" }] };
+		const input = { items: [{ id: 1 }, { id: 2.5 }] };
 		expect(refusal(schema, input)).toMatchObject({
 			status: 400,
 			code: "invalid_body",

@@ -187,6 +187,7 @@ describe("the alarm", () => {
 		await start("ada", 60);
 		await runDurableObjectAlarm(env.REMINDER.getByName("ada"));
 		expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
+			level: "info",
 			message: "Reminder fired",
 			userId: "ada",
 		});

@@ -441,6 +441,25 @@ describe("the consumer", () => {
 		expect(upstream).not.toHaveBeenCalled();
 	});
 
+	it("logs a failure of its own, and leaves the batch to the platform", async () => {
+		const timestamp = new Date();
+		const message = { id: "1", timestamp, attempts: 1, body: request("a") };
+		const batch = createMessageBatch<unknown>(QUEUE, [message]);
+		for (const taken of batch.messages) {
+			vi.spyOn(taken, "ack").mockImplementation(() => {
+				throw new Error("out of order");
+			});
+		}
+		const consumed = worker.queue(batch, env, createExecutionContext());
+		await expect(consumed).rejects.toThrow("out of order");
+		expect(log).toHaveBeenCalledTimes(1);
+		expect(JSON.parse(log.mock.calls[0]?.[0])).toMatchObject({
+			message: "Batch failed",
+			queue: QUEUE,
+			batchSize: 1,
+		});
+	});
+
 	it("drops what a message should not hold", async () => {
 		const { headers, ...rest } = request("a");
 		await consume({ ...rest, headers: { ...headers, cookie: "secret" } });

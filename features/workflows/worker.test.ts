@@ -14,6 +14,10 @@ type Instance = {
 	error: { name: string; message: string } | null;
 };
 
+type Refusal = {
+	error: { message: string; issues: { path: string; message: string }[] };
+};
+
 let workflow: Awaited<ReturnType<typeof introspectWorkflow>>;
 let log: MockInstance<typeof console.log>;
 
@@ -118,6 +122,14 @@ describe("POST /workflows", () => {
 		expect((await another.json<Instance>()).id).not.toBe(id);
 	});
 
+	it("finds what an earlier version has started with the same key", async () => {
+		const headers = { ...OPERATOR, "Idempotency-Key": "order-8" };
+		const response = await post("/workflows", ADA, headers);
+		expect((await response.json<Instance>()).id).toBe(
+			"0006db9c-52c1-8f71-8104-e9105c6716dc",
+		);
+	});
+
 	it.each(["!", "~".repeat(128)])("takes the key %j", async (key) => {
 		const headers = { ...OPERATOR, "Idempotency-Key": key };
 		expect((await post("/workflows", ADA, headers)).status).toBe(202);
@@ -157,6 +169,23 @@ describe("POST /workflows", () => {
 	it.each(badBodies)("starts nothing for %j", async (body) => {
 		expect((await post("/workflows", body)).status).toBe(400);
 		expect(await workflow.get()).toEqual([]);
+	});
+
+	it("tells 20 of the mistakes in a body, and repeats nothing at length", async () => {
+		const keys = Array.from({ length: 21 }, (_, i) => `${i}`.padEnd(300, "k"));
+		const metadata = Object.fromEntries(keys.map((key) => [key, 0]));
+		const response = await post("/workflows", { ...ADA, metadata });
+		const { error } = await response.json<Refusal>();
+		expect(error.message).not.toBe("");
+		expect(error.issues).toEqual(
+			keys.slice(0, 20).map((key) => ({
+				path: `metadata.${key}`.slice(0, 200),
+				message: expect.stringContaining("string"),
+			})),
+		);
+		const unknown = await post("/workflows", { ...ADA, ["k".repeat(300)]: 1 });
+		const [issue] = (await unknown.json<Refusal>()).error.issues;
+		expect(issue?.message).toHaveLength(200);
 	});
 });
 

@@ -228,7 +228,7 @@ export const textAnswers: Record<string, (...pieces: string[]) => void> = {
 	"with numbers": (...pieces) =>
 		streamEvents(() => [
 			...pieces.map((piece) =>
-				event({ response: /^[1-9]$/.test(piece) ? Number(piece) : piece }),
+				event({ response: /^\d$/.test(piece) ? Number(piece) : piece }),
 			),
 			endEvents(),
 		]),

@@ -94,7 +94,7 @@ function logged(): string {
 
 describe("the model's answer", () => {
 	it.each(Object.keys(textAnswers))("is streamed, %s", async (way) => {
-		textAnswers[way]?.("Fine, ", "1", "00 %.", " Grüße");
+		textAnswers[way]?.("Fine, ", "1", "0", "0 %.", " Grüße");
 		expect(await reply()).toBe("Fine, 100 %. Grüße");
 		expect(requests()).toEqual([textRequest(MESSAGES)]);
 	});

@@ -9,6 +9,9 @@ export async function start() {
 	const url = `postgres://user:password@127.0.0.1:${port}/companion`;
 	return {
 		env: { CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_PROBE_DB: url },
-		stop: () => new Promise((resolve) => server.close(resolve)),
+		async stop() {
+			await new Promise((resolve) => server.close(resolve));
+			console.log("companion has stopped");
+		},
 	};
 }

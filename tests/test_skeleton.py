@@ -1,0 +1,534 @@
+"""What the files of a project do for it, as the tools that read them see it."""
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import json5
+import pytest
+import yaml
+
+from conftest import (
+    CATALOG,
+    FEATURES,
+    commit,
+    git,
+    link_toolchain,
+    node,
+    node_environment,
+    release,
+    run_copier,
+    write_types,
+)
+from test_render import texts
+from test_updates import EDITS
+from workbench import NODE, NPM, ROOT
+
+Render = Callable[..., Path]
+
+MANAGERS = ["npm", "pnpm", "yarn", "bun"]
+#: How each runs a script and a program of a package.
+RUN = {manager: f"{manager} run" for manager in MANAGERS}
+EXECUTE = {"npm": "npx", "pnpm": "pnpm exec", "yarn": "yarn", "bun": "bunx"}
+
+
+def package(project: Path) -> dict:
+    """Return a project's package.json."""
+    return json.loads((project / "package.json").read_text())
+
+
+# --- Git ----------------------------------------------------------------------
+
+
+def test_git_ignores_secrets_and_what_the_tools_write(render: Render) -> None:
+    project = render([])
+    git(project, "init", "--quiet")
+    ignored = [
+        *(".dev.vars", ".dev.vars.staging", ".secrets.production"),
+        *(".env", ".env.local", ".wrangler/state", "dist/index.js"),
+        *("node_modules/x", "client/node_modules/x", "worker-configuration.d.ts"),
+    ]
+    kept = [".dev.vars.example", ".env.example", ".copier-answers.yml", "src/index.ts"]
+    found = subprocess.run(
+        ["git", "check-ignore", "--no-index", *ignored, *kept],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.split() == ignored
+
+
+def test_git_keeps_the_line_breaks_of_the_formatter(render: Render) -> None:
+    project = render([])
+    git(project, "init", "--quiet")
+    said = git(project, "check-attr", "text", "eol", "--", "src/a.ts").splitlines()
+    assert [line.rsplit(": ", 1)[1] for line in said] == ["auto", "lf"]
+
+
+# --- Editors ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "section", "indent"),
+    [
+        ("src/index.ts", "*", "tab"),
+        ("wrangler.jsonc", "wrangler.jsonc", "tab"),
+        (".github/workflows/ci.yml", "*.{md,yml}", "space"),
+    ],
+)
+def test_an_editor_that_obeys_the_editorconfig_changes_nothing(
+    render: Render, path: str, section: str, indent: str
+) -> None:
+    project = render(["alarms"])
+    config = configparser.ConfigParser()
+    config.read_string(f"[top]\n{(project / '.editorconfig').read_text()}")
+    settings = {**config["*"], **config[section]}
+    text = (project / path).read_text()
+
+    assert config["top"]["root"] == "true"
+    assert (settings["charset"], settings["end_of_line"]) == ("utf-8", "lf")
+    assert settings["trim_trailing_whitespace"] == "true"
+    assert settings["insert_final_newline"] == str(text.endswith("\n")).lower()
+    assert settings["indent_style"] == indent
+    indents = {line[0] for line in text.splitlines() if line[:1] in ("\t", " ")}
+    # A doc comment has a space before its asterisks.
+    assert ("\t" in indents) == (indent == "tab")
+
+
+# --- Node.js and packages -----------------------------------------------------
+
+
+def needed_node() -> tuple[int, int]:
+    """Return the major and the minor version that the tools need."""
+    engines = json.loads((ROOT / "package.json").read_text())["engines"]
+    major, minor, _ = engines["node"].removeprefix(">=").split(".")
+    return int(major), int(minor)
+
+
+MAJOR, MINOR = needed_node()
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        (f"{MAJOR - 1}.99.0", 1),
+        (f"{MAJOR}.{MINOR - 1}.9", 1),
+        (f"{MAJOR}.{MINOR}.0", 0),
+        (f"{MAJOR}.{MINOR + 1}.0", 0),
+        (f"{MAJOR + 1}.0.0", 0),
+    ],
+)
+def test_an_install_takes_exactly_the_versions_of_node_that_the_tools_take(
+    render: Render, tmp_path: Path, version: str, status: int
+) -> None:
+    project = render([])
+    # The script reads the version from the process.
+    pretend = tmp_path / "pretend.mjs"
+    pretend.write_text(
+        f"Object.defineProperty(process.versions, 'node', {{ value: '{version}' }});"
+    )
+    command = [NODE, "--import", pretend, "scripts/node-version.mjs"]
+    result = subprocess.run(command, cwd=project, capture_output=True)
+    assert result.returncode == status
+
+
+def test_an_install_looks_at_node_first(render: Render) -> None:
+    project = render([])
+    manifest = package(project)
+    # So that there is nothing to fetch.
+    manifest |= {"dependencies": {}, "devDependencies": {}}
+    (project / "package.json").write_text(json.dumps(manifest))
+    (project / "scripts/node-version.mjs").write_text("process.exit(3);\n")
+    install = [NPM, "install", "--offline", "--no-audit", "--no-fund"]
+    result = subprocess.run(install, cwd=project, env=node_environment())
+    assert result.returncode == 3
+
+
+def test_all_that_name_a_version_of_node_agree(render: Render) -> None:
+    project = render([])
+    engines = package(project)["engines"]["node"]
+    assert engines == f">={MAJOR}.{MINOR}.0"
+    assert package(project)["devEngines"]["runtime"]["version"] == engines
+    assert int((project / ".node-version").read_text()) >= MAJOR
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_no_package_manager_runs_the_install_scripts_of_packages(
+    render: Render, manager: str
+) -> None:
+    project = render([], package_manager=manager)
+    refused = {"esbuild": False, "workerd": False}
+    if manager == "npm":
+        assert package(project)["allowScripts"] == refused
+    if manager == "pnpm":
+        settings = yaml.safe_load((project / "pnpm-workspace.yaml").read_text())
+        assert settings["allowBuilds"] == refused
+    if manager == "yarn":
+        settings = yaml.safe_load((project / ".yarnrc.yml").read_text())
+        # The tools look into node_modules.
+        assert settings == {"enableScripts": False, "nodeLinker": "node-modules"}
+
+
+# --- CI -----------------------------------------------------------------------
+
+
+def workflow(project: Path) -> dict:
+    """Return the CI workflow of a project; YAML reads its key `on` as true."""
+    return yaml.safe_load((project / ".github/workflows/ci.yml").read_text())
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_ci_checks_what_a_person_checks(render: Render, manager: str) -> None:
+    ci = workflow(render([], package_manager=manager))
+    assert ci["permissions"] == {"contents": "read"}
+    assert ci[True] == {"push": {"branches": ["main"]}, "pull_request": None}
+    job = ci["jobs"]["test"]
+    assert job["timeout-minutes"] <= 30
+    first, *_ = job["steps"]
+    assert first["uses"].startswith("actions/checkout@")
+    (setup,) = (s for s in job["steps"] if "actions/setup-node" in s.get("uses", ""))
+    assert setup["with"] == {"node-version-file": ".node-version"}
+    assert [step.get("run") for step in job["steps"]][-4:] == [
+        f"{RUN[manager]} check",
+        f"{RUN[manager]} typecheck",
+        f"{RUN[manager]} test",
+        f"{EXECUTE[manager]} wrangler deploy --dry-run",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("manager", "lock", "exactly", "freely"),
+    [
+        ("npm", "package-lock.json", "ci", "install"),
+        ("pnpm", "pnpm-lock.yaml", "install --frozen-lockfile", "install"),
+        ("yarn", "yarn.lock", "install --immutable", "install --no-immutable"),
+        ("bun", "bun.lock", "install --frozen-lockfile", "install"),
+    ],
+)
+def test_ci_installs_what_the_lock_file_says_where_there_is_one(
+    render: Render,
+    tmp_path: Path,
+    manager: str,
+    lock: str,
+    exactly: str,
+    freely: str,
+) -> None:
+    project = render([], package_manager=manager)
+    (step,) = (
+        step["run"]
+        for step in workflow(project)["jobs"]["test"]["steps"]
+        if " install" in step.get("run", "")
+    )
+    # Says what it was asked to do.
+    program = tmp_path / manager
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def install() -> str:
+        command = ["sh", "-c", step]
+        return subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert install() == freely
+    (project / lock).touch()
+    assert install() == exactly
+
+
+def test_ci_gets_the_package_manager_first(render: Render) -> None:
+    def uses(manager: str) -> list[str]:
+        steps = workflow(render([], package_manager=manager))["jobs"]["test"]["steps"]
+        return [step.get("uses", step.get("run", "")).split("@")[0] for step in steps]
+
+    assert "pnpm/action-setup" in uses("pnpm")
+    assert "oven-sh/setup-bun" in uses("bun")
+    assert uses("yarn").index("corepack enable") < uses("yarn").index(
+        "actions/setup-node"
+    )
+
+
+# --- Rules of the code --------------------------------------------------------
+
+#: What the strict settings of tsconfig.json refuse, and with which error.
+MISTAKES = {
+    "TS7006": "export function implicit(a) { return a; }",
+    "TS2322": "export const number: number = [1][0];",
+    "TS2375": "export const exact: { a?: number } = { a: undefined };",
+    "TS4114": "class A { m() {} }\nexport class B extends A { m() {} }",
+    "TS7030": "export function some(a: boolean) { if (a) { return 1; } }",
+    "TS7029": "export function fall(a: number) {\n"
+    "\tswitch (a) { case 1: a++; case 2: a--; }\n\treturn a;\n}",
+    "TS6133": "export function unused(a: number) { return 1; }",
+    "TS1484": 'import { Next } from "hono";\nexport type N = Next;',
+    "TS1294": "export enum Direction { Up }",
+}
+
+
+def test_the_type_checker_is_strict(render: Render) -> None:
+    project = link_toolchain(render([]))
+    write_types(project)
+    for error, code in MISTAKES.items():
+        (project / f"src/{error}.ts").write_text(f"{code}\n")
+    tsc = [NODE, ROOT / "node_modules/.bin/tsc"]
+    result = subprocess.run(tsc, cwd=project, capture_output=True, text=True)
+    found = re.findall(r"^src/(TS\d+)\.ts\S* error (TS\d+):", result.stdout, re.M)
+    assert set(found) == {(error, error) for error in MISTAKES}
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (
+            "noFloatingPromises",
+            "async function f() {}\nexport const g = () => {\n\tf();\n};",
+        ),
+        ("noExplicitAny", "export const anything: any = 1;"),
+        ("noUnusedVariables", "const unused = 1;"),
+        ("format", "export const a   = 1;"),
+        ("organizeImports", 'import { b } from "b";\nimport { a } from "a";\na(b);'),
+    ],
+)
+def test_the_linter_refuses(render: Render, rule: str, code: str) -> None:
+    project = link_toolchain(render([]))
+    git(project, "init", "--quiet")
+    (project / "src/other.ts").write_text(f"{code}\n")
+    with pytest.raises(AssertionError, match=rule):
+        node(project, "biome", "check", "--error-on-warnings")
+
+
+def test_the_linter_leaves_alone_what_others_write(render: Render) -> None:
+    project = link_toolchain(render(["alarms"]))
+    git(project, "init", "--quiet")
+    (project / "dist").mkdir()
+    (project / "dist/index.js").write_text("var a   = 1")
+    node(project, "biome", "check", "--error-on-warnings")
+
+
+# --- What people and their tools read -----------------------------------------
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the sections of a document of Markdown, by their headings."""
+    parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_tools_get_the_rules_of_each_feature_below_its_name(render: Render) -> None:
+    found = sections((render(FEATURES) / "AGENTS.md").read_text())
+    rules = {part["id"]: part["rules"] for part in CATALOG if "rules" in part}
+    assert rules
+    for feature, expected in rules.items():
+        title = next(p.get("title", feature) for p in CATALOG if p["id"] == feature)
+        lines = re.findall(r"^- (.*)$", found[title], re.MULTILINE)
+        assert lines[: len(expected)] == expected
+
+
+def test_tools_get_the_helpers_and_recipes_of_each_part(render: Render) -> None:
+    found = sections((render(FEATURES) / "AGENTS.md").read_text())
+    base = [yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")]
+    parts = [part for part in base if part["id"] != "sdk"] + CATALOG
+    helpers = {
+        f"| `{helper}` | {use} |"
+        for part in parts
+        for helper, use in part.get("helpers", {}).items()
+    }
+    recipes = {f"- {recipe}" for part in parts for recipe in part.get("recipes", [])}
+    assert helpers
+    assert helpers - set(found["Helpers"].splitlines()) == set()
+    assert recipes - set(found["Recipes"].splitlines()) == set()
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_a_copy_ends_with_the_commands_that_come_next(
+    template: Path, tmp_path: Path, manager: str
+) -> None:
+    project = tmp_path / "my-worker"
+    data = f"--data=package_manager={manager}"
+    result = run_copier("copy", "--defaults", data, template, project)
+    assert result.returncode == 0
+    assert "my-worker is ready" in result.stderr
+    change, start, *others = commands_of(result.stderr)
+    assert change == f"cd {project}"
+    assert others == [f"{manager} install", f"{RUN[manager]} dev"]
+    subprocess.run(["sh", "-ce", f"{change}\n{start}"], check=True, capture_output=True)
+    assert git(project, "status", "--porcelain") == ""
+    assert git(project, "branch", "--show-current") == "main\n"
+
+
+def test_an_update_ends_with_the_commands_that_find_what_went_wrong(
+    template: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "template"
+    shutil.copytree(template, repository)
+    release(repository, "1.0.0")
+    project = tmp_path / "my-worker"
+    assert run_copier("copy", "--defaults", repository, project).returncode == 0
+    commit(project, "Start")
+    (repository / "template/NEWS.md").write_text("News\n")
+    release(repository, "1.1.0")
+
+    result = run_copier("update", "--defaults", project)
+
+    assert result.returncode == 0
+    assert commands_of(result.stderr) == [
+        "git status",
+        "git diff --check",
+        "npm install",
+        "npm run check && npm run typecheck && npm run test",
+    ]
+    for command in commands_of(result.stderr)[:2]:
+        subprocess.run(shlex.split(command), cwd=project, check=True)
+
+
+def commands_of(message: str) -> list[str]:
+    """Return the commands that a message tells people to type."""
+    return re.findall(r"^ {4}(\S.*)$", message, re.MULTILINE)
+
+
+# --- The Worker ---------------------------------------------------------------
+
+IMPORT = re.compile(r'^import (type )?([^"]*) from "([^"]+)";$', re.MULTILINE)
+
+
+def test_imports_stand_as_the_formatter_wants_them(render: Render) -> None:
+    code = (render(FEATURES) / "src/index.ts").read_text()
+    found = [
+        (module, bool(kind), re.findall(r"\w+(?: as \w+)?", names))
+        for kind, names, module in IMPORT.findall(code)
+    ]
+    places = [(":" not in module, module, not kind) for module, kind, _ in found]
+    assert places == sorted(set(places))
+    lists = [names for _, _, names in found if len(names) > 1]
+    assert lists
+    assert [names for names in lists if names != sorted(names, key=str.lower)] == []
+
+
+@pytest.mark.parametrize("layout", ["single-file", "modules"])
+def test_long_imports_stand_on_several_lines(render: Render, layout: str) -> None:
+    found = texts(render(FEATURES, layout=layout))
+    for path in [path for path in found if path.startswith("src/")]:
+        lines = re.findall(r"^import .*;$", found[path], re.MULTILINE)
+        assert [line for line in lines if len(line) > 80] == []
+
+
+def test_sections_stand_in_the_order_of_the_features(render: Render) -> None:
+    code = (render(FEATURES[::-1]) / "src/index.ts").read_text()
+    regions = re.findall(r"^// #region (\S+)$", code, re.MULTILINE)
+    assert [region for region in regions if region in FEATURES] == FEATURES
+    base = {
+        part["id"]: part["order"]
+        for part in (yaml.safe_load(p.read_text()) for p in ROOT.glob("base/*/*.yml"))
+    }
+    own, routed = regions[: regions.index("provider")], regions[: -len(FEATURES)]
+    assert own == sorted(own, key=base.__getitem__)
+    assert routed[len(own) + 1 :] == ["health"]
+
+
+def test_own_middleware_comes_after_the_base_and_before_every_route(
+    render: Render,
+) -> None:
+    code = (render(FEATURES) / "src/index.ts").read_text()
+    before, after = code.split("// Your middleware\n")
+    assert "app.use(" in before
+    assert re.findall(r"^app\.(?:get|post|put|delete)\(", before, re.MULTILINE) == []
+    assert "// #region health\n" in after
+
+
+def config(project: Path) -> dict:
+    """Return a project's wrangler.jsonc."""
+    return json5.loads((project / "wrangler.jsonc").read_text())
+
+
+def test_keys_of_features_stand_in_one_order(render: Render) -> None:
+    first = list(config(render([])))
+    brought = list(config(render(FEATURES)))[len(first) - 1 :]
+    # Every Worker brings the last of them, so that it is among the others.
+    assert brought == sorted(brought)
+
+
+def test_a_lock_is_there_wherever_there_is_a_token(render: Render) -> None:
+    # For routes of the user's own: those of `auth` use no such lock.
+    assert "const operatorOnly" in (render(["auth"]) / "src/index.ts").read_text()
+
+
+def test_no_file_holds_what_the_template_should_have_filled_in(render: Render) -> None:
+    leftover = re.compile(r"\{(?:project_name\w*|hyperdrive_id|routes)\}")
+    found = [
+        path for path, text in texts(render(FEATURES)).items() if leftover.search(text)
+    ]
+    assert found == []
+
+
+def test_every_file_ends_with_one_line_break(render: Render) -> None:
+    found = texts(render(FEATURES))
+    del found["wrangler.jsonc"]  # which Wrangler ends without one
+    assert [
+        path for path, text in found.items() if not re.search(r"\S\n\Z", text)
+    ] == []
+
+
+@pytest.mark.parametrize("features", [[], FEATURES], ids=len)
+def test_each_place_of_the_users_is_there_once(
+    render: Render, features: list[str]
+) -> None:
+    project = render(features)
+    for path, line, _ in EDITS:
+        assert (project / path).read_text().splitlines().count(line) == 1, line
+
+
+# --- The history of classes ---------------------------------------------------
+
+
+def test_a_class_that_goes_and_comes_back_adds_entries_alone(
+    template: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "my-worker"
+    for features in (["websockets"], ["websockets", "alarms"], ["alarms"], FEATURES):
+        copier.run_copy(
+            str(template),
+            project,
+            data={"features": features, "delete_data": True},
+            defaults=True,
+            overwrite=True,
+            quiet=True,
+        )
+    assert config(project)["migrations"] == [
+        {"tag": "v1", "new_sqlite_classes": ["ChatRoom"]},
+        {"tag": "v2", "new_sqlite_classes": ["Reminder"]},
+        {"tag": "v3", "deleted_classes": ["ChatRoom"]},
+        {"tag": "v4", "new_sqlite_classes": ["ChatRoom", "AiAgent"]},
+    ]
+    # The record sorts their keys.
+    assert {next(iter(entry)) for entry in config(project)["migrations"]} == {"tag"}
+    lines = (project / "wrangler.jsonc").read_text().splitlines()
+    for tag in ("v1", "v2", "v3", "v4"):
+        place = lines.index(
+            f'\t\t// Your migrations after {tag} (tags that start with "user-")'
+        )
+        assert lines[place + 1] == f"\t\t// End of your migrations after {tag}"
+
+
+# --- The name of a living Worker ----------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["plain", "[brackets]", "a [b", "*"])
+def test_a_living_worker_keeps_its_name_in_any_folder(
+    template: Path, tmp_path: Path, folder: str
+) -> None:
+    project = tmp_path / folder / "living"
+    data = ["--defaults", "--quiet", "--overwrite", "--data=features=[]"]
+    assert run_copier("copy", *data, template, project).returncode == 0
+
+    again = run_copier("copy", *data, "--data=project_name=other", template, project)
+
+    assert again.returncode != 0
+    assert "'other' is not 'living'" in again.stdout + again.stderr
+    assert package(project)["name"] == "living"
