@@ -1,11 +1,15 @@
-"""Two generated projects as documents, so that a change shows what it does."""
+"""What is written from the features: two projects as documents, and the README.
 
+So a change shows what it does, and nobody keeps a list in step by hand.
+"""
+
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import FEATURES
+from conftest import CATALOG, FEATURES, NEWEST, OLDEST
 from test_render import texts
 from workbench import ROOT
 
@@ -38,3 +42,18 @@ def test_an_example_is_what_the_template_generates(
         example.parent.mkdir(exist_ok=True)
         example.write_text(expected)
     assert example.read_text() == expected
+
+
+def test_the_readme_says_what_the_features_and_the_toolchain_say(
+    request: pytest.FixtureRequest,
+) -> None:
+    readme = ROOT / "README.md"
+    rows = "".join(f"| `{part['id']}` | {part['help']} |\n" for part in CATALOG)
+    table = r"(\| feature \| .*\n\| --- \| --- \|\n)(?:\|.*\n)+"
+    dates = r"(\| `compatibility_date` \| from )\S+ to [\d-]+(.*\| )[\d-]+( \|)"
+    text, tables = re.subn(table, rf"\g<1>{rows}", readme.read_text())
+    text, ranges = re.subn(dates, rf"\g<1>{OLDEST} to {NEWEST}\g<2>{NEWEST}\g<3>", text)
+    assert (tables, ranges) == (1, 1)
+    if request.config.getoption("--write-examples"):
+        readme.write_text(text)
+    assert readme.read_text() == text
