@@ -366,20 +366,12 @@ KINDS = {
         lambda n: [listed(("assets", "run_worker_first"), f"/mine/{n}")],
         needs=chosen("assets"),
     ),
-    "head of the page": Kind(
-        lambda n: [
-            line("public/index.html", "\t\t<!-- Your head -->", f'<meta name="m{n}">')
-        ],
-        needs=chosen("assets"),
-    ),
-    "panel": Kind(
-        lambda n: [
-            line("public/index.html", "\t\t\t<!-- Your panels -->", f"<p>Mine {n}</p>")
-        ],
-        needs=chosen("assets"),
-    ),
     "control": Kind(
-        lambda n: [line("client/agents.jsx", "\t// Your controls", f"// Mine {n}")],
+        lambda n: [line("client/agents.tsx", "\t// Your controls", f"// Mine {n}")],
+        needs=chosen("agents", "assets"),
+    ),
+    "state of a page": Kind(
+        lambda n: [line("client/agents.tsx", "\t// Your state", f"mine{n}?: string;")],
         needs=chosen("agents", "assets"),
     ),
     "state of an agent": Kind(
@@ -485,11 +477,16 @@ VALUES = {
     "title": Value("README.md", r"\A# .*", "# Mine"),
 }
 
+#: The page, which is the user's as soon as it is there.
+PAGE = "public/index.html"
+
 #: Files of the template that users throw away.
 DEMOS = [
     *(f"test/{feature}.test.ts" for feature in oracle.FEATURES),
     "test/health.test.ts",
     "test/home.test.ts",
+    "public/demo/index.html",
+    "public/demo/auth.js",
     ".github/workflows/ci.yml",
 ]
 
@@ -527,6 +524,13 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Page:
+    """The user writes the page anew, or throws it away."""
+
+    text: str | None
+
+
+@dataclass(frozen=True)
 class Update:
     """An update: features that come or go, newer releases, other answers."""
 
@@ -542,11 +546,14 @@ class Update:
         return replace(after, **self.answers).settled()
 
 
+Edit = Add | Take | Set | Drop | Page
+
+
 @dataclass(frozen=True)
 class Chapter:
     """What a user does, and the update that follows."""
 
-    edits: tuple[Add | Take | Set | Drop, ...]
+    edits: tuple[Edit, ...]
     update: Update
 
 
@@ -576,6 +583,7 @@ class Edits:
         blocks: All pieces that stand, by file and line, in their order there.
         values: The names of the values that the user has set.
         dropped: The files that the user has thrown away.
+        page: The text of the page; nothing where there is none.
         added: How many entries there ever were.
     """
 
@@ -583,9 +591,10 @@ class Edits:
     blocks: dict[tuple[str, str], list[Piece]] = field(default_factory=dict)
     values: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
+    page: str | None = None
     added: int = 0
 
-    def do(self, edit: Add | Take | Set | Drop, answers: Answers, fresh: Tree) -> None:
+    def do(self, edit: Edit, answers: Answers, fresh: Tree) -> None:
         """Take note of an edit; one that has no place in the project does nothing.
 
         Args:
@@ -613,6 +622,8 @@ class Edits:
             case Drop(file):
                 if file in fresh:
                     self.dropped.add(file)
+            case Page(text):
+                self.page = text
 
     def prepare(self, answers: Answers, fresh: Tree) -> None:
         """Take back what has no place after an update.
@@ -636,7 +647,10 @@ class Edits:
             AssertionError: A line that the user has written below is not there, or
                 twice; or a value is not.
         """
-        tree = {path: text for path, text in fresh.items() if path not in self.dropped}
+        gone = {*self.dropped, PAGE}
+        tree = {path: text for path, text in fresh.items() if path not in gone}
+        if self.page is not None:
+            tree[PAGE] = self.page
         for (file, below), pieces in self.blocks.items():
             texts = [piece.text for piece in pieces]
             if not below:
@@ -655,13 +669,19 @@ class Edits:
             tree[path] = re.sub(value.pattern, value.text, tree[path], count=1)
         return tree
 
-    def forget(self, fresh: Tree) -> None:
-        """Forget the thrown away files that the template no longer has.
+    def follow(self, before: Tree, fresh: Tree) -> None:
+        """Take note of what the template itself has brought and taken away.
+
+        Files that the user has thrown away are forgotten with their feature, and
+        the first page comes with `assets`.
 
         Args:
-            fresh: The project as the template alone makes it after an update.
+            before: The project as the template alone made it, before an update.
+            fresh: The same after it.
         """
         self.dropped &= set(fresh)
+        if self.page is None and PAGE not in before:
+            self.page = fresh.get(PAGE)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield all pieces that stand."""

@@ -17,7 +17,7 @@ import copier._main
 import copier._subproject
 import jinja2
 import pytest
-from copier._main import Worker
+from copier._main import Worker, _operation
 from copier._template import Template
 
 #: How many rendered projects are kept: an update renders two that it asked for
@@ -70,8 +70,9 @@ def quick_copier() -> Iterator[None]:
             folder = self.subproject.local_abspath
             if folder.exists() and any(folder.iterdir()):
                 return plain_render(self)
-            # What is recorded makes a project, and nothing else does.
-            key = json.dumps(dict(self._answers_to_remember()), sort_keys=True)
+            # What is recorded makes a project, and whether an update asks for it.
+            answers = dict(self._answers_to_remember())
+            key = json.dumps([_operation.get(), answers], sort_keys=True)
             if key not in rendered:
                 plain_render(self)
                 rendered[key] = {

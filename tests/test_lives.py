@@ -41,6 +41,7 @@ from lives import (
     Drop,
     Edits,
     Life,
+    Page,
     Set,
     Take,
     Tree,
@@ -95,6 +96,7 @@ an_edit = st.one_of(
     st.builds(Set, st.sampled_from(list(VALUES))),
     st.builds(Take, st.integers(0, 9)),
     st.builds(Drop, st.sampled_from(DEMOS)),
+    st.builds(Page, st.sampled_from(["Mine.\n", None])),
 )
 options = {name: st.sampled_from(values) for name, values in OPTIONS.items()}
 start = st.builds(
@@ -155,6 +157,7 @@ class Project:
         copy(template, folder, answers)
         git(folder, "init", "--quiet")
         self.fresh = texts(folder)
+        self.edits.follow({}, self.fresh)
 
     def live(self, chapter: Chapter) -> None:
         """Edit and update, and check what has become of everything.
@@ -170,10 +173,11 @@ class Project:
         git(self.folder, "add", "--all")
         git(self.folder, "commit", "--quiet", "--allow-empty", "--message", "Edit")
         recorded = parse(self.folder)["migrations"]
+        before = self.fresh
 
         self._update(after)
 
-        self.edits.forget(self.fresh)
+        self.edits.follow(before, self.fresh)
         assert difference(texts(self.folder), self.edits.on(self.fresh)) == ""
         assert git(self.folder, "ls-files", "--unmerged") == ""
         config = parse(self.folder)
@@ -390,7 +394,7 @@ def test_what_users_do_survives_updates(
 def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
     # The lives above are lived in a Copier that remembers what it has rendered.
     edits = (Add("durable object"), Add("queue"), Set("title"), Drop(DEMOS[0]))
-    chapter = Chapter(edits, Update(("auth", "agents"), releases=1))
+    chapter = Chapter(edits, Update(("auth", "assets"), releases=1))
     life = Life(Answers(features=("queues",)), (chapter,))
     plainly = live(life, template, tmp_path / "plain" / "my-worker")
     with quick_copier():
@@ -442,7 +446,7 @@ TRIALS = {
         ),
         (
             Chapter(
-                (Add("secret"), Add("var"), Set("title"), Add("panel")),
+                (Add("secret"), Add("var"), Set("title"), Page("Mine")),
                 Update(("queues",)),
             ),
         ),
