@@ -32,7 +32,10 @@ from workbench import NODE, NPM, ROOT
 Project = Callable[[list[str]], Path]
 
 SETS = {set_id(features): features for features in FEATURE_SETS}
-BASE = [yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")]
+BASE = sorted(
+    (yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")),
+    key=lambda part: part["order"],
+)
 #: How a locked route's summary says that a session does not open it.
 API_TOKEN_ONLY = "(API token only)"
 

@@ -36,7 +36,6 @@ LIBRARY = [
     (
         "src/index.ts",
         "// Your imports",
-        'import { DurableObject } from "cloudflare:workers";\n'
         'import { Agent as BaseAgent, getAgentByName as findAgent } from "agents";',
     ),
     (

@@ -57,7 +57,7 @@ def test_every_provider_with_a_gateway_is_tested() -> None:
     with_gateway = {
         provider["id"]
         for provider in conftest.PROVIDERS
-        if "AI_GATEWAY_BASE_URL" in provider["wrangler"]["vars"]
+        if "AI_GATEWAY_BASE_URL" in provider["vars"]
     }
     assert set(PROVIDERS) == with_gateway
 
