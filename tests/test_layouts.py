@@ -19,7 +19,9 @@ LAYOUTS = ["single-file", "modules"]
 #: A test of the file that the README shows.
 LINKS_TEST = """import {
 	createExecutionContext,
+	createMessageBatch,
 	createScheduledController,
+	getQueueResult,
 } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { expect, it, vi } from "vitest";
@@ -46,6 +48,31 @@ it("runs its job", async () => {
 	await worker.scheduled(controller, env, createExecutionContext());
 	expect(String(log.mock.lastCall)).toContain("Counting links");
 });
+
+it("consumes a queue", async () => {
+	const message = { id: "1", timestamp: new Date(), attempts: 1, body: "a" };
+	const batch = createMessageBatch("links", [message]);
+	const ctx = createExecutionContext();
+	await worker.queue(batch, env, ctx);
+	const { explicitAcks } = await getQueueResult(batch, ctx);
+	expect(explicitAcks).toEqual(["1"]);
+	expect(await (await follow("a")).json()).toEqual({ count: 4 });
+});
+"""
+
+
+#: A consumer, which joins in the same way, as the README says.
+CONSUMER = """
+/** Follows the links that are in a queue. */
+export async function consumeLinks(
+	batch: MessageBatch,
+	env: Env,
+): Promise<void> {
+	for (const message of batch.messages) {
+		await env.LINK_COUNTER.getByName("all").follow(String(message.body));
+		message.ack();
+	}
+}
 """
 
 
@@ -68,12 +95,13 @@ def test_the_index_of_modules_has_the_anchors_in_their_order(
     assert "\t// Your variables\n" in files["src/http.ts"]
 
 
-def test_the_layout_of_a_project_stays(render: Render) -> None:
+def test_the_layout_of_a_project_stays(render: Render, template: Path) -> None:
     for first, other in (LAYOUTS, LAYOUTS[::-1]):
         project = render([], layout=first)
         before = texts(project)
         data = f"--data=layout={other}"
-        result = run_copier("copy", "--defaults", "--overwrite", data, ROOT, project)
+        copy = ["copy", "--defaults", "--overwrite", data]
+        result = run_copier(*copy, template, project)
         assert result.returncode != 0
         assert f"Keep '{first}', the layout of this project" in result.stderr
         assert f"not '{other}'" in result.stderr
@@ -88,10 +116,12 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
     project = link_toolchain(render(features, layout=layout))
     readme = (project / "README.md").read_text()
     (own,) = [b.code for b in blocks_of(readme) if b.code.startswith("// src/links.ts")]
-    (project / "src/links.ts").write_text(own)
+    (project / "src/links.ts").write_text(own + CONSUMER)
     (lines,) = [b.code for b in blocks_of(readme) if b.code.startswith("// Your imp")]
     for anchor, insert in re.findall(r"(\t*// Your \w+)\n((?:(?!\t*// ).*\n)+)", lines):
-        edit(project, "src/index.ts", anchor, insert.rstrip())
+        insert = insert.rstrip().replace("countLinks, ", "consumeLinks, countLinks, ")
+        edit(project, "src/index.ts", anchor, insert)
+    edit(project, "src/index.ts", "\t// Your queues", "\tlinks: consumeLinks,")
     binding = '\t\t\t{ "name": "LINK_COUNTER", "class_name": "LinkCounter" },'
     migration = '\t\t{ "tag": "user-links", "new_sqlite_classes": ["LinkCounter"] },'
     for line, insert in (

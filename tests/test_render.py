@@ -271,16 +271,6 @@ def test_the_worker_exports_each_class_that_the_runtime_instantiates(
     assert classes <= set(exported)
 
 
-def test_the_worker_exports_nothing_that_the_runtime_does_not_take(
-    render: Render,
-) -> None:
-    # Text and numbers keep it from starting.
-    code = (render(FEATURES) / "src/index.ts").read_text()
-    values = re.findall(r"^export const \w+ = (\S)", code, re.MULTILINE)
-    assert values != []
-    assert [value for value in values if not value.isalpha()] == []
-
-
 def test_a_workflow_is_named_after_the_project(render: Render) -> None:
     wrangler = config(render(["workflows"], project_name="my-app"))
     assert [w["name"] for w in wrangler["workflows"]] == ["my-app-workflow"]
