@@ -15,6 +15,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Locator,
     Page,
+    Route,
     expect,
     sync_playwright,
 )
@@ -426,6 +427,22 @@ def test_a_session_opens_the_other_panels_without_the_token(
     with opened(chromium, everything, refusals=True) as page:
         shut = Use("List tables", "API_TOKEN", has_token=False, is_error=True)
         use(page, everything, "hyperdrive", shut)
+
+
+def test_a_panel_waits_for_its_script(everything: DevServer, chromium: Browser) -> None:
+    tables = Use("List tables", "books")
+    with opened(chromium, everything) as page:
+        asked: list[Route] = []
+        page.route("**/demo/hyperdrive.js", lambda route: asked.append(route))
+        page.reload()
+        # The panel before it, whose script is there, works already.
+        use(page, everything, "queues", Use("Queue", "Request queued"))
+        panel = panel_of(page, "hyperdrive")
+        expect(panel).to_have_js_property("inert", True)
+        (script,) = asked
+        script.continue_()
+        expect(panel).to_have_js_property("inert", False)
+        use(page, everything, "hyperdrive", tables)
 
 
 def test_the_token_stays_in_its_field(everything: DevServer, chromium: Browser) -> None:

@@ -15,7 +15,7 @@ if (location.hash) {
 	// The panel was not there yet when the browser looked for it.
 	location.replace(location.hash);
 }
-await Promise.all(sections.map(({ id }) => import(`/demo/${id}.js`)));
+await Promise.all(sections.map(connect));
 
 /**
  * Reads the HTML of a panel. Where the file is gone, the site's page answers.
@@ -27,6 +27,18 @@ async function read(id) {
 	const response = await fetch(`/demo/${id}.html`);
 	const text = await response.text();
 	return text.startsWith(`<section id="${id}"`) ? text : "";
+}
+
+/**
+ * Loads the script of a panel. Until then its forms would not reach the Worker, so
+ * that nobody can use them.
+ *
+ * @param {HTMLElement} section
+ */
+async function connect(section) {
+	section.inert = true;
+	await import(`/demo/${section.id}.js`);
+	section.inert = false;
 }
 
 /**
