@@ -89,7 +89,7 @@ FEATURES = {
         packages=("postgres",),
         dev_packages=("@electric-sql/pglite", "@electric-sql/pglite-socket"),
         files=(
-            "scripts/hyperdrive.mjs",
+            "scripts/dev/hyperdrive.mjs",
             "migrations/hyperdrive/0000_books.sql",
             "scripts/hyperdrive-migrate.mjs",
             "scripts/hyperdrive-migrations.mjs",

@@ -10,7 +10,7 @@ from conftest import assert_clean, commit, copy_template, link_toolchain, node
 from workbench import ROOT
 
 #: The files of the worked example, in the order of its blocks.
-FILES = ["feature.yml", "worker.ts", "worker.test.ts", "guide.md"]
+FILES = ["feature.yml", "worker.ts", "worker.test.ts", "guide.md.jinja"]
 
 
 def test_the_feature_that_it_describes_works(

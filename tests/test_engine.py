@@ -71,7 +71,7 @@ def assert_works(project: Path) -> None:
     node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", *FIXTURES)
 
 
-def test_dev_runs_steps_before_and_companions_beside_the_worker(make: Render) -> None:
+def test_dev_runs_companions_beside_the_worker(make: Render) -> None:
     with serve(make(["probe"])) as server:
         answer = httpx.get(f"{server.url}/probe").json()
         processes = server.processes()
@@ -79,19 +79,34 @@ def test_dev_runs_steps_before_and_companions_beside_the_worker(make: Render) ->
         log = server.log.read_text()
 
     assert answer == {"source": "companion", "bytes": 1}
-    said = ("probe step before dev", "companion on ", "companion has stopped")
+    said = ("companion on ", "companion has stopped")
     assert sorted(said, key=log.index) == list(said)
     assert status == 0
     assert left_over(processes) == []
 
 
-def test_a_step_that_fails_keeps_dev_from_starting(make: Render) -> None:
+def test_companions_of_the_user_start_in_the_order_of_their_names(make: Render) -> None:
     project = make(["probe"])
-    (project / "scripts/probe-step.mjs").write_text("process.exit(3);")
-    result = subprocess.run(
-        [NODE, "scripts/dev.mjs"], cwd=project, env=node_environment(), timeout=30
+    companions = project / "scripts/dev"
+    (companions / "README.md").write_text("No module.")
+    (companions / "before.mjs").write_text(
+        'export const start = () => console.log("before the companion");'
     )
-    assert result.returncode == 3
+    (companions / "zero.mjs").write_text(
+        'export const start = () => { throw new Error("out of order"); };'
+    )
+    result = subprocess.run(
+        [NODE, "scripts/dev.mjs"],
+        cwd=project,
+        env=node_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 1, "a Worker without its companion has started"
+    output = result.stdout + result.stderr
+    said = ("before the companion", "companion on ", "out of order")
+    assert sorted(said, key=output.index) == list(said)
 
 
 def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> None:

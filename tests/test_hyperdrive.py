@@ -81,7 +81,7 @@ await sql.end();
 #: and prints how many of the answers are not those that were asked for.
 CROWD_SCRIPT = """\
 import postgres from "postgres";
-import { start } from "./scripts/hyperdrive.mjs";
+import { start } from "./scripts/dev/hyperdrive.mjs";
 const { env, stop } = await start();
 const [url] = Object.values(env);
 async function ask(number) {
@@ -369,7 +369,7 @@ def test_a_configured_database_takes_the_place_of_the_embedded_one(
         config.write_text(config.read_text().replace(binding, binding + setting))
     script = directory / "start.mjs"
     script.write_text(
-        'import { start } from "./scripts/hyperdrive.mjs";\n'
+        'import { start } from "./scripts/dev/hyperdrive.mjs";\n'
         "console.log((await start()).env);\n"
     )
     # Nothing listens there, and what `dev` says of it tells no password.

@@ -37,12 +37,14 @@ from conftest import (
 )
 from workbench import ROOT
 
+#: The features in the order of the questionnaire, group by group.
+MENU = [f["id"] for f in sorted(CATALOG, key=lambda f: (f["group"], f["order"]))]
 #: An answer to each recorded question that is not its default: as a value, and
 #: as the text that follows `--data question=`. With all features, since some
 #: questions belong to one.
 ANSWERS = {
     "project_name": ("chosen-name", "chosen-name"),
-    "features": (FEATURES, f"[{', '.join(FEATURES[::-1])}]"),
+    "features": (MENU, f"[{', '.join(MENU[::-1])}]"),
     "ai_provider": ("anthropic", "anthropic"),
     "layout": ("modules", "modules"),
     "package_manager": ("bun", "bun"),
@@ -55,6 +57,16 @@ ANSWERS = {
 NOTICES = ("Copying from template version", "Updating to template version")
 #: Keys of a terminal.
 DOWN, SPACE, ENTER, CLEAR, CTRL_C = "\x1b[B", " ", "\r", "\x01\x0b", "\x03"
+
+
+def toggles(*features: str) -> str:
+    """Return the keys that choose features, or drop chosen ones, and go on."""
+    keys, line = "", 0
+    for place in sorted(MENU.index(feature) for feature in features):
+        keys += DOWN * (place - line) + SPACE
+        line = place
+    return keys + ENTER
+
 
 QUICK = settings(deadline=None, database=None)
 
@@ -101,10 +113,11 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     repository = copy_template(tmp_path_factory.mktemp("releases"))
     retired = {
-        "feature.yml": "id: retired\norder: 1000\nhelp: What nobody needs\n",
+        "feature.yml": "id: retired\ntitle: Retired\ngroup: Web\norder: 1000\n"
+        "help: What nobody needs\n",
         "worker.ts": "const retired = true;\n",
         "worker.test.ts": "",
-        "guide.md": "## retired\n",
+        "guide.md.jinja": "",
     }
     (repository / "features/retired").mkdir()
     for name, text in retired.items():
@@ -247,17 +260,17 @@ def test_every_answer_can_be_given_by_a_data_file(
     ("spelling", "chosen"),
     [
         ("[]", []),
-        ("[{0}]", FEATURES[:1]),
-        ("[{0}, {1}]", FEATURES[:2]),
-        ("[{0},{1}]", FEATURES[:2]),
-        (" [ {1} , {0} ] ", FEATURES[:2]),
-        ("['{0}', \"{1}\"]", FEATURES[:2]),
-        ("[{0}, {1},]", FEATURES[:2]),
-        ("[{0}, {0}]", FEATURES[:1]),
-        ("[\n  {0},\n  {1}\n]\n", FEATURES[:2]),
-        ("- {0}", FEATURES[:1]),
-        ("- {0}\n- {1}", FEATURES[:2]),
-        ("- {1}\n- {0}\n", FEATURES[:2]),
+        ("[{0}]", MENU[:1]),
+        ("[{0}, {1}]", MENU[:2]),
+        ("[{0},{1}]", MENU[:2]),
+        (" [ {1} , {0} ] ", MENU[:2]),
+        ("['{0}', \"{1}\"]", MENU[:2]),
+        ("[{0}, {1},]", MENU[:2]),
+        ("[{0}, {0}]", MENU[:1]),
+        ("[\n  {0},\n  {1}\n]\n", MENU[:2]),
+        ("- {0}", MENU[:1]),
+        ("- {0}\n- {1}", MENU[:2]),
+        ("- {1}\n- {0}\n", MENU[:2]),
     ],
 )
 def test_features_can_be_written_as_any_plain_yaml_list(
@@ -266,7 +279,7 @@ def test_features_can_be_written_as_any_plain_yaml_list(
     copier.run_copy(
         str(template),
         tmp_path / "my-worker",
-        data={"features": spelling.format(*FEATURES)},
+        data={"features": spelling.format(*MENU)},
         defaults=True,
         quiet=True,
     )
@@ -664,31 +677,20 @@ def test_a_history_of_classes_that_does_not_fit_is_refused_with_one_line(
 # --- In a terminal ------------------------------------------------------------
 
 
-def test_the_prompts_reach_every_answer_but_the_compatibility_date(
+def test_the_prompts_reach_every_answer_but_the_two_that_are_not_asked(
     template: Path, tmp_path: Path, terminal: Callable[..., pexpect.spawn]
 ) -> None:
     project = tmp_path / "folder"
+    chosen = ["hyperdrive", MODEL_FEATURES[0], "websockets"]
     copying = terminal("copy", template, project)
     transcript = ""
     for prompt, keys in [
         ("Name of the Worker", CLEAR + "typed-name" + ENTER),
-        # From the first: choose it, go down to `auth`, which is chosen already,
-        # drop it, and go on to `hyperdrive` and to one that asks a model.
-        (
-            "What should it do",
-            SPACE
-            + DOWN * FEATURES.index("auth")
-            + SPACE
-            + DOWN * (FEATURES.index("hyperdrive") - FEATURES.index("auth"))
-            + SPACE
-            + DOWN * (FEATURES.index(MODEL_FEATURES[0]) - FEATURES.index("hyperdrive"))
-            + SPACE
-            + ENTER,
-        ),
+        # `auth` is chosen already.
+        ("What should it do", toggles("auth", *chosen)),
         ("Whose model should answer", DOWN + ENTER),
         ("Where should the code be", DOWN + ENTER),
         ("Package manager", DOWN + DOWN + ENTER),
-        ("Id of the Hyperdrive configuration", CLEAR + "a" * 32 + ENTER),
         ("Host name to serve on", "app.example.com" + ENTER),
         ("Test it in GitHub Actions", "n"),
     ]:
@@ -698,13 +700,13 @@ def test_the_prompts_reach_every_answer_but_the_compatibility_date(
     assert ended(copying) == 0
     transcript += copying.before
     assert "compatibility" not in transcript.lower()
+    assert "hyperdrive configuration" not in transcript.lower()
     answers = recorded(project)
     assert answers["project_name"] == "typed-name"
-    assert answers["features"] == [FEATURES[0], "hyperdrive", MODEL_FEATURES[0]]
+    assert answers["features"] == sorted(chosen, key=MENU.index)
     assert answers["ai_provider"] == "openai"
     assert answers["layout"] == "modules"
     assert answers["package_manager"] == "yarn"
-    assert answers["hyperdrive_id"] == "a" * 32
     assert answers["custom_domain"] == "app.example.com"
     assert answers["github_actions"] is False
 
@@ -732,13 +734,6 @@ def test_enter_alone_takes_every_default(
             "My_Worker",
             "Use 1 to 54 of a-z, 0-9 and dashes, with no",
             "my-worker",
-        ),
-        (
-            "hyperdrive_id",
-            "Id of the Hyperdrive configuration",
-            "my-database",
-            "Write the 32 hexadecimal digits of the id",
-            "f" * 32,
         ),
         (
             "custom_domain",
@@ -886,7 +881,7 @@ def test_a_feature_that_is_dropped_at_the_prompt_goes_after_a_yes(
     updating.expect_exact("Name of the Worker")
     updating.send(ENTER)
     updating.expect_exact("What should it do")
-    updating.send(DOWN * FEATURES.index("websockets") + SPACE + ENTER)
+    updating.send(toggles("websockets"))
     updating.expect_exact("Package manager")
     # The package manager, the domain and GitHub Actions stay as they are.
     updating.send(ENTER * 3)
@@ -905,13 +900,13 @@ def test_nothing_is_asked_when_no_class_goes(
     updating = terminal("update", "--skip-answered", data, project)
     assert ended(updating) == 0
     assert "deletes" not in updating.before
-    assert recorded(project)["features"] == ["websockets", "alarms"]
+    assert recorded(project)["features"] == ["alarms", "websockets"]
 
 
 # --- Choices that the template no longer has ----------------------------------
 
 
-@pytest.mark.parametrize("kept", [["websockets", "alarms"], []])
+@pytest.mark.parametrize("kept", [["alarms", "websockets"], []])
 def test_a_retired_feature_takes_no_other_answer_with_it(
     kept: list[str], committed: Callable[..., Path]
 ) -> None:

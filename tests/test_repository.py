@@ -49,10 +49,10 @@ def test_a_part_is_complete(part: Path) -> None:
     known = description(part)
     needed = {"worker.ts"}
     if part in PROVIDERS:
-        needed |= {"guide.md", "test/provider.ts"}
+        needed |= {"guide.md.jinja", "test/provider.ts"}
     elif part.parent.name == "features":
-        needed |= {"worker.test.ts", "guide.md"}
-    named = {*needed, *KINDS, *PANEL, "worker.test.ts", "guide.md"}
+        needed |= {"worker.test.ts", "guide.md.jinja"}
+    named = {*needed, *KINDS, *PANEL, "worker.test.ts", "guide.md.jinja"}
     for described in (known, *known.get("with", {}).values()):
         named.update(described.get("files", []))
     present = {
@@ -74,8 +74,9 @@ def test_no_two_parts_stand_in_one_place() -> None:
 @pytest.mark.parametrize("part", [*PROVIDERS, *ROOT.glob("features/*")], ids=name)
 def test_a_choice_fits_a_terminal_of_80_columns(part: Path) -> None:
     known = description(part)
+    group = f"{known['group']}: " if "group" in known else ""
     # Five columns go to the pointer and the mark.
-    assert len(f"{known['id']} - {known['help']}") <= 75
+    assert len(f"{group}{known['id']} - {known['help']}") <= 75
 
 
 @pytest.mark.parametrize("kind", ["queues", "crons"])

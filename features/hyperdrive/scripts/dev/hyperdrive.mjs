@@ -15,7 +15,7 @@ import {
 	connect,
 	migrate,
 	UnreachableError,
-} from "./hyperdrive-migrations.mjs";
+} from "../hyperdrive-migrations.mjs";
 
 const VARIABLE = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE";
 const SAVED = ".wrangler/state/hyperdrive.tar";
@@ -87,7 +87,7 @@ function configuredUrl() {
 	if (existsSync(".env")) {
 		process.loadEnvFile();
 	}
-	const config = readFileSync(new URL("../wrangler.jsonc", import.meta.url));
+	const config = readFileSync(new URL("../../wrangler.jsonc", import.meta.url));
 	const setting = /^\s*"localConnectionString": *"(.*?)"/m;
 	return process.env[VARIABLE] || setting.exec(config.toString())?.[1];
 }

@@ -1,14 +1,10 @@
 // Runs the Worker on this machine, offline: `wrangler dev` and what it needs.
 // Arguments go on to `wrangler dev`; `--online` uses the account's services.
-import { spawn{{ ", spawnSync" if project.dev.before }} } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { parseEnv } from "node:util";
-{% for companion in project.dev.beside | sort(attribute="name") %}
-import { start as {{ companion.name }} } from "./{{ companion.file }}";
-{% endfor %}
 
 const args = process.argv.slice(2).filter((arg) => arg !== "--online");
 const isOnline = process.argv.includes("--online");
@@ -25,24 +21,7 @@ const offline = {
 const env = { ...(isOnline ? {} : offline), ...process.env };
 
 completeDevVars();
-{% for command in project.dev.before %}
-
-{% if loop.first %}
-// What has to be done before the Worker starts.
-{% endif %}
-run({{ command | to_json }});
-{% endfor %}
-{% if project.dev.beside %}
-
-// What runs beside the Worker, as long as it does.
-const companions = [];
-{% for companion in project.dev.beside %}
-companions.push(await {{ companion.name }}());
-{% endfor %}
-for (const companion of companions) {
-	Object.assign(env, companion.env);
-}
-{% endif %}
+const companions = await startCompanions();
 
 const child = spawn(
 	process.execPath,
@@ -72,25 +51,32 @@ if (process.env.npm_lifecycle_event) {
 	setInterval(() => process.ppid !== shell && stop(), 200).unref();
 }
 const code = await new Promise((resolve) => child.on("exit", resolve));
-{% if project.dev.beside %}
 for (const companion of companions) {
-	await companion.stop();
+	await companion.stop?.();
 }
-{% endif %}
 process.exit(isStopping ? 0 : (code ?? 1));
-{% if project.dev.before %}
 
-function run(command) {
-	const { status } = spawnSync(command, { env, shell: true, stdio: "inherit" });
-	if (status !== 0) {
-		process.exit(status ?? 1);
+/**
+ * Starts what the Worker needs beside it: each module in `scripts/dev/`, in the
+ * order of their names. Its `start()` returns `env`, environment variables for
+ * `wrangler dev`, and `stop()`; both may be left out.
+ */
+async function startCompanions() {
+	const folder = new URL("dev/", import.meta.url);
+	const started = [];
+	const files = existsSync(folder) ? readdirSync(folder) : [];
+	for (const file of files.filter((name) => name.endsWith(".mjs")).sort()) {
+		const { start } = await import(new URL(file, folder).href);
+		const companion = (await start()) ?? {};
+		Object.assign(env, companion.env);
+		started.push(companion);
 	}
+	return started;
 }
-{% endif %}
 
 /**
  * Gives `.dev.vars` the secrets of `.dev.vars.example` that it lacks, below what
- * it has, and makes up the API token once.
+ * it has.
  */
 function completeDevVars() {
 	const example = readFileSync(".dev.vars.example", "utf8");
@@ -109,11 +95,7 @@ function completeDevVars() {
 		.map((lines) => lines.filter((l) => l.startsWith("#") || isMissing(l)))
 		.map((lines) => `\n${lines.join("\n")}\n`);
 	const end = before === "" || before.endsWith("\n") ? "" : "\n";
-	let after = added.length === 0 ? before : before + end + added.join("");
-	if (parseEnv(after).API_TOKEN === "") {
-		const token = randomBytes(32).toString("base64url");
-		after = after.replace(/^[ \t]*API_TOKEN=.*$/gm, `API_TOKEN=${token}`);
-	}
+	const after = added.length === 0 ? before : before + end + added.join("");
 	if (after !== before) {
 		writeFileSync(".dev.vars", after.trimStart(), { mode: 0o600 });
 	}
