@@ -332,11 +332,11 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
         f"public/demo/{name}.{kind}" for name in chosen for kind in ("html", "js")
     }
     page = {"test/home.test.ts"} if "assets" in chosen else set()
-    locks = {"test/access.test.ts"} if "API_TOKEN" in secrets(chosen) else set()
+    locks = {"test/access.test.ts", "scripts/dev/api-token.mjs"}
     return (
         (BASE_FILES - page)
         | tests
         | others
-        | locks
+        | (locks if "API_TOKEN" in secrets(chosen) else set())
         | (panels if "assets" in chosen else set())
     )

@@ -5,14 +5,16 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import json5
 import jsonschema
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 import oracle
+import workbench
 from conftest import (
     FEATURE_SETS,
     FEATURES,
@@ -121,6 +123,37 @@ def test_a_project_holds_nothing_of_other_features_and_providers(
     # Word by word, since `session` may stand in `--show-interactive-dev-session`.
     found = [word for word in foreign if re.search(rf"(?<![-\w]){word}\b", everything)]
     assert found == []
+
+
+@pytest.fixture(scope="module")
+def mermaid() -> Iterator[Page]:
+    """A page with the Mermaid that draws the diagrams of READMEs."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(workbench.chromium_program()), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.add_script_tag(path=ROOT / "node_modules/mermaid/dist/mermaid.min.js")
+        yield page
+        browser.close()
+
+
+@each_project
+def test_the_readme_has_a_picture_of_the_worker_and_all_that_it_uses(
+    rendered: Rendered, mermaid: Page, features: list[str], provider: str
+) -> None:
+    project = rendered(features, provider)
+    (diagram,) = re.findall(r"```mermaid\n(.*?)```", readme(project), re.DOTALL)
+    parsed = mermaid.evaluate("text => mermaid.parse(text)", diagram)
+    assert parsed["diagramType"].startswith("flowchart")
+    svg = mermaid.evaluate(
+        "text => mermaid.render('picture', text).then(({ svg }) => svg)",
+        diagram,
+    )
+    shown = set(re.findall(r"\w+", re.sub("<[^>]*>", " ", svg)))
+    # What every Worker has is no news; the platform serves files by itself.
+    used = oracle.bindings(features, provider) - oracle.BASE_BINDINGS - {"ASSETS"}
+    assert used - shown == set()
 
 
 @each_project
