@@ -53,6 +53,16 @@ ANSWERS = {
     "github_actions": (False, "false"),
     "compatibility_date": ("2025-03-07", "2025-03-07"),
 }
+#: The starting points, and which features each has chosen.
+PRESETS = {
+    "custom": {"auth"},
+    "d1-api": {"auth", "d1", "rate-limit"},
+    "realtime": {"websockets", "auth", "assets", "rate-limit"},
+    "ai-assistant": {"agents", "assets", "rate-limit"},
+    "document-search": {"ai", "vectorize", "r2", "rate-limit"},
+    "event-pipeline": {"queues", "workflows", "analytics", "cron"},
+    "full-stack": {"assets", "auth", "d1", "r2", "rate-limit"},
+}
 #: What Copier prints by itself; all else must be a message of the template.
 NOTICES = ("Copying from template version", "Updating to template version")
 #: Keys of a terminal.
@@ -87,15 +97,16 @@ def worker(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def macros(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The macros of `extensions/answers.jinja`, in Copier's own environment."""
     folder = tmp_path_factory.mktemp("empty")
-    answers, managers = (
+    answers, managers, presets = (
         yaml.safe_load((ROOT / f"extensions/{name}.yml").read_text())
-        for name in ("answers", "package-managers")
+        for name in ("answers", "package-managers", "presets")
     )
     context = {
         "catalog": {
             "features": CATALOG,
             "providers": PROVIDERS,
             "package_managers": managers,
+            "presets": presets,
             "answers": [answers],
         },
         "_copier_conf": {"dst_path": folder, "answers_file": ".copier-answers.yml"},
@@ -674,6 +685,46 @@ def test_a_history_of_classes_that_does_not_fit_is_refused_with_one_line(
     assert not project.exists()
 
 
+# --- Presets -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_alone_is_enough_and_is_not_recorded(
+    template: Path, tmp_path: Path, preset: str
+) -> None:
+    project = tmp_path / "my-worker"
+    data = f"--data=preset={preset}"
+    result = run_copier("copy", "--defaults", data, template, project)
+    assert result.returncode == 0, result.stderr
+    answers = recorded(project)
+    assert set(answers["features"]) == PRESETS[preset]
+    assert "preset" not in answers
+
+
+def test_the_features_count_before_the_preset(render: Callable[..., Path]) -> None:
+    project = render(["alarms"], preset="realtime")
+    assert recorded(project)["features"] == ["alarms"]
+
+
+def test_an_update_takes_no_preset(committed: Callable[..., Path]) -> None:
+    project = committed(["alarms"])
+    line = refusal(run_copier("update", "--defaults", "--data=preset=d1-api", project))
+    assert "Leave it out" in line
+    assert git(project, "status", "--porcelain", "--ignored") == ""
+
+
+def test_an_update_leaves_the_features_as_they_are(
+    committed: Callable[..., Path], terminal: Callable[..., pexpect.spawn]
+) -> None:
+    project = committed([])
+    updating = terminal("update", project)
+    updating.expect_exact("Name of the Worker")
+    assert "What are you starting" not in updating.before
+    updating.send(ENTER * 5)
+    assert ended(updating) == 0
+    assert recorded(project)["features"] == []
+
+
 # --- In a terminal ------------------------------------------------------------
 
 
@@ -685,6 +736,7 @@ def test_the_prompts_reach_every_answer_but_the_two_that_are_not_asked(
     copying = terminal("copy", template, project)
     transcript = ""
     for prompt, keys in [
+        ("What are you starting", ENTER),
         ("Name of the Worker", CLEAR + "typed-name" + ENTER),
         # `auth` is chosen already.
         ("What should it do", toggles("auth", *chosen)),
@@ -711,6 +763,22 @@ def test_the_prompts_reach_every_answer_but_the_two_that_are_not_asked(
     assert answers["github_actions"] is False
 
 
+def test_a_preset_chooses_features_that_can_be_changed(
+    template: Path, tmp_path: Path, terminal: Callable[..., pexpect.spawn]
+) -> None:
+    project = tmp_path / "my-worker"
+    copying = terminal("copy", template, project)
+    copying.expect_exact("What are you starting")
+    copying.send(DOWN * list(PRESETS).index("full-stack") + ENTER)
+    copying.expect_exact("Name of the Worker")
+    copying.send(ENTER)
+    copying.expect_exact("What should it do")
+    copying.send(toggles("r2", "cron") + ENTER * 4)
+    assert ended(copying) == 0
+    changed = PRESETS["full-stack"] - {"r2"} | {"cron"}
+    assert set(recorded(project)["features"]) == changed
+
+
 def test_enter_alone_takes_every_default(
     template: Path,
     tmp_path: Path,
@@ -718,9 +786,9 @@ def test_enter_alone_takes_every_default(
     terminal: Callable[..., pexpect.spawn],
 ) -> None:
     copying = terminal("copy", template, tmp_path / "my-worker")
-    copying.expect_exact("Name of the Worker")
-    # Without the date, the id and the provider, which are not asked.
-    copying.send(ENTER * (len(ANSWERS) - 3))
+    copying.expect_exact("What are you starting")
+    # With the preset; without the date, the id and the provider.
+    copying.send(ENTER * (len(ANSWERS) - 2))
     assert ended(copying) == 0
     assert contents(tmp_path / "my-worker") == contents(render(["auth"]))
 
@@ -771,7 +839,7 @@ def test_a_wrong_answer_is_explained_while_it_is_typed_and_can_be_corrected(
 
 @pytest.mark.parametrize(
     ("keys", "prompt"),
-    [("", "Name of the Worker"), (ENTER, "What should it do")],
+    [("", "What are you starting"), (ENTER + ENTER, "What should it do")],
 )
 def test_ctrl_c_ends_without_a_file(
     keys: str,
