@@ -126,37 +126,63 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     return run([NODE, program, *arguments], directory)
 
 
-def write_types(directory: Path) -> None:
-    """Write the types of a project, as `wrangler types` does in two steps.
+#: Writes the types of the bindings of many projects, which it gets as arguments.
+WRITE_TYPES = """
+const { writeFileSync } = require("node:fs");
+const { experimental_generateTypes } = require("wrangler");
+const options = { includeRuntime: false, strictVars: false };
+(async () => {
+    for (const project of process.argv.slice(1)) {
+        process.chdir(project);
+        const config = `${project}/wrangler.jsonc`;
+        const { content } = await experimental_generateTypes({ config, ...options });
+        writeFileSync("worker-configuration.d.ts", content);
+    }
+})();
+"""
+
+
+def write_types(*directories: Path) -> None:
+    """Write the types of projects, as `wrangler types` does, but all in one process.
 
     Those of the runtime take long and are the same for every project of a date,
     so they are only made once.
     """
-    types = directory / "worker-configuration.d.ts"
-    config = json5.loads((directory / "wrangler.jsonc").read_text())
-    date = config["compatibility_date"]
-    if date not in RUNTIME_TYPES:
-        node(directory, WRANGLER, "types", "--include-env=false")
-        RUNTIME_TYPES[date] = types.read_text()
-    options = ("--strict-vars=false", "--include-runtime=false")
-    node(directory, WRANGLER, "types", *options)
-    types.write_text(types.read_text() + RUNTIME_TYPES[date])
+    run([NODE, "--eval", WRITE_TYPES, "--", *directories], ROOT)
+    for directory in directories:
+        types = directory / "worker-configuration.d.ts"
+        own = types.read_text()
+        date = json5.loads((directory / "wrangler.jsonc").read_text())[
+            "compatibility_date"
+        ]
+        if date not in RUNTIME_TYPES:
+            node(directory, WRANGLER, "types", "--include-env=false")
+            RUNTIME_TYPES[date] = types.read_text()
+        types.write_text(own + RUNTIME_TYPES[date])
 
 
-def assert_clean(directory: Path) -> None:
+def assert_clean(*directories: Path) -> None:
     """Check that types, type checker, format, lint and bundle find nothing.
 
     Args:
-        directory: A project, with its packages.
+        directories: Projects, with their packages.
     """
-    write_types(directory)
-    manifest = json.loads((directory / "package.json").read_text())
-    _, *commands = manifest["scripts"]["typecheck"].split(" && ")
-    for command in commands:
-        node(directory, *command.split())
-    node(directory, "biome", "check", "--error-on-warnings")
-    output = node(directory, WRANGLER, "deploy", "--dry-run")
-    assert "WARNING" not in output
+    write_types(*directories)
+    configs = []
+    for directory in directories:
+        manifest = json.loads((directory / "package.json").read_text())
+        _, *commands = manifest["scripts"]["typecheck"].split(" && ")
+        for command in commands:
+            program, *options = command.split()
+            assert (program, options[:-1]) in [("tsc", []), ("tsc", ["-p"])]
+            configs.append(directory / (options or ["tsconfig.json"])[-1])
+    node(ROOT, "tsc", "--build", *map(str, configs))
+    for directory in directories:
+        node(directory, "biome", "check", "--error-on-warnings")
+        output = node(directory, WRANGLER, "deploy", "--dry-run")
+        assert "WARNING" not in output
+        for written in directory.glob("**/*.tsbuildinfo"):
+            written.unlink()
 
 
 def git(directory: Path, *arguments: str) -> str:

@@ -68,7 +68,9 @@ def test_a_project_with_the_longest_name_is_formatted(
 @pytest.mark.parametrize(
     ("projects", "date"),
     [
-        (PROJECTS, OLDEST),
+        # The date changes the runtime and not how features join, so the project
+        # of all, which has the tests of each, stands for the others.
+        ([one for one in PROJECTS if one[0] in ([], FEATURE_SETS[-1])], OLDEST),
         (PROJECTS, NEWEST),
         # Few, since the code is that of the others.
         ([one for one in MODULES if one[0] in ([], FEATURE_SETS[-1])], NEWEST),
