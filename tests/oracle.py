@@ -161,6 +161,11 @@ FEATURES = {
         model=True,
         names=("/extract", "calendar_event", "calendarEvent", "structured-output"),
     ),
+    "rate-limit": Feature(
+        bindings=("RATE_LIMITER",),
+        routes=(),
+        names=("RATE_LIMITER", "ratelimits", "rateLimited", "rate_limited"),
+    ),
 }
 
 #: What two features bring together.
@@ -329,7 +334,10 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     tests = {f"test/{feature}.test.ts" for feature in chosen}
     others = {path for part in parts(chosen, provider) for path in part.files}
     panels = {
-        f"public/demo/{name}.{kind}" for name in chosen for kind in ("html", "js")
+        f"public/demo/{name}.{kind}"
+        for name in chosen
+        if FEATURES[name].routes
+        for kind in ("html", "js")
     }
     page = {"test/home.test.ts"} if "assets" in chosen else set()
     locks = {"test/access.test.ts", "scripts/dev/api-token.mjs"}

@@ -96,7 +96,8 @@ def test_a_project_holds_what_its_features_need(
     assert {w["binding"]: w["class_name"] for w in workflows} == oracle.workflows(
         features
     )
-    assert {b["name"] for b in objects} | set(others) == oracle.bindings(
+    limiters = {limiter["name"] for limiter in wrangler.get("ratelimits", [])}
+    assert {b["name"] for b in objects} | limiters | set(others) == oracle.bindings(
         features, provider
     )
     assert set(package(project)["dependencies"]) == oracle.packages(features, provider)
@@ -261,10 +262,11 @@ def test_a_feature_changes_only_lines_of_its_own(
         for path, text in without.items()
     }
     # What goes when a feature comes: import lines and commands that grow, the
-    # record of classes, the example of the answers, and a demo without a token.
+    # record of classes, the example of the answers, a demo without a token, and
+    # warnings of what `rate-limit` would prevent.
     joints = re.compile(
         r"- (import |\t\w+,$|\} from|copier update|\t+\"\w+\",$"
-        r"|\t+\"(deploy|typecheck)\": |.* hasApiToken = )"
+        r"|\t+\"(deploy|typecheck)\": |.* hasApiToken = |- .*`rate-limit`)"
     )
     unexpected = {
         path: [line for line in lines if not joints.match(line)]

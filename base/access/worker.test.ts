@@ -11,8 +11,27 @@ const LOCKED: Record<string, string> = {
 };
 const ROUTES = Object.entries(LOCKED);
 
+//% if "rate-limit" in features
+const LIMITER = env.RATE_LIMITER;
+
+/** Lets nobody pass who counts as one of these; returns what is counted. */
+function limit(...full: string[]): string[] {
+	const counted: string[] = [];
+	env.RATE_LIMITER = {
+		limit: async ({ key = "" }) => {
+			counted.push(key);
+			return { success: !full.includes(key) };
+		},
+	};
+	return counted;
+}
+
+//% endif
 afterEach(() => {
 	env.API_TOKEN = TOKEN;
+	//% if "rate-limit" in features
+	env.RATE_LIMITER = LIMITER;
+	//% endif
 });
 
 /** Asks for a locked route, without a body. */
@@ -46,6 +65,25 @@ describe.each(ROUTES)("%s", (route) => {
 		expect((await ask(route, bearer("undefined"))).status).toBe(401);
 	});
 
+	//% if "rate-limit" in features
+	it.each([{}, bearer("wrong"), bearer(TOKEN)])(
+		"is limited before the token is looked at, with %j",
+		async (headers) => {
+			const counted = limit("address unknown");
+			const response = await ask(route, headers);
+			expect(response.status).toBe(429);
+			expect(response.headers.get("Retry-After")).toBe("60");
+			expect(counted).toEqual(["address unknown"]);
+		},
+	);
+
+	it("counts a request once, and the API token as nobody", async () => {
+		const counted = limit();
+		await ask(route, bearer(TOKEN));
+		expect(counted).toEqual(["address unknown"]);
+	});
+
+	//% endif
 	it("opens for the API token", async () => {
 		const response = await ask(route, bearer(TOKEN));
 		expect([401, 403]).not.toContain(response.status);
@@ -115,6 +153,31 @@ describe("a session", () => {
 		}
 	});
 
+	//% if "rate-limit" in features
+	it.each(forOperators ?? [])(
+		"shares the limit of its user, wherever that is, on %s",
+		async (route) => {
+			const [token] = await start(true);
+			const [, cookie] = await start(false);
+			const counted = limit("user ada");
+			for (const [session, address] of [
+				[token, "203.0.113.7"],
+				[cookie, "203.0.113.8"],
+			] as const) {
+				const headers = new Headers(session);
+				headers.set("CF-Connecting-IP", address);
+				expect((await ask(route, headers)).status).toBe(429);
+			}
+			expect(counted).toEqual([
+				"address 203.0.113.7",
+				"user ada",
+				"address 203.0.113.8",
+				"user ada",
+			]);
+		},
+	);
+
+	//% endif
 	it.each(forToken ?? [])("of an operator does not open %s", async (route) => {
 		for (const headers of await start(true)) {
 			expect((await ask(route, headers)).status).toBe(401);

@@ -7,6 +7,7 @@ import { methodNotAllowed } from "hono/method-not-allowed";
 import { matchedRoutes } from "hono/route";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type { AuthSession } from "../../features/auth/worker";
+import { rateLimitChange } from "../../features/rate-limit/worker";
 import { logError } from "../log/worker";
 
 /** What middleware keeps for the handlers of a request, in `c.var`. */
@@ -16,6 +17,10 @@ type AppVariables = {
 	//% if "auth" in features
 	/** Behind `operatorOnly` or `sessionOnly`; `null` for the API token. */
 	session: AuthSession | null;
+	//% endif
+	//% if "rate-limit" in features
+	/** What this request has been counted under. */
+	rateLimitKeys: string[];
 	//% endif
 	// Your variables
 };
@@ -181,6 +186,14 @@ const refuseOtherMethods = methodNotAllowed({
 	},
 });
 
+//% if "rate-limit" in features
+/** Refuses a change or an upgrade of a client that sends too many of them. */
+const limitChanges = createMiddleware<AppEnv>(async (c, next) => {
+	await rateLimitChange(c);
+	await next();
+});
+
+//% endif
 /**
  * Refuses a change or an upgrade that a foreign page makes with a user's
  * cookie, which the browser attaches by itself (CSRF).
@@ -224,6 +237,9 @@ const BUILT_IN = [
 	addHeaders,
 	corsForAllowedOrigins,
 	refuseOtherMethods,
+	//% if "rate-limit" in features
+	limitChanges,
+	//% endif
 	refuseForeignCookies,
 	throwErrorsOnly,
 ];

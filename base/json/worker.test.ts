@@ -38,6 +38,16 @@ function nested(levels: number): string {
 }
 
 describe.each(Object.keys(JSON_ROUTES))("%s", (route) => {
+	//% if "rate-limit" in features
+	it("is limited before its body is looked at", async () => {
+		const { RATE_LIMITER } = env;
+		env.RATE_LIMITER = { limit: async () => ({ success: false }) };
+		const refused = await send(route, "{", "text/plain");
+		env.RATE_LIMITER = RATE_LIMITER;
+		expect(refused).toEqual({ status: 429, code: "rate_limited" });
+	});
+
+	//% endif
 	it.each([
 		"text/plain",
 		"application/x-www-form-urlencoded",

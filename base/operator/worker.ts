@@ -1,12 +1,19 @@
 import { createMiddleware } from "hono/factory";
 import type { AuthSession } from "../../features/auth/worker";
 import { authReadSession } from "../../features/auth/worker";
+import {
+	rateLimitAddress,
+	rateLimitUser,
+} from "../../features/rate-limit/worker";
 import { hasApiToken, unauthorized } from "../access/worker";
 import type { AppEnv } from "../http/worker";
 import { ApiError } from "../http/worker";
 
 /** Middleware: lets the operator pass, and nobody else. */
 export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
+	//% if "rate-limit" in features
+	await rateLimitAddress(c);
+	//% endif
 	if (await hasApiToken(c)) {
 		//% if "auth" in features
 		c.set("session", null);
@@ -15,6 +22,9 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	//% if "auth" in features
 	const session = await authReadSession(c);
+	//% if "rate-limit" in features
+	await rateLimitUser(c, session);
+	//% endif
 	if (session?.operator) {
 		return next();
 	}
@@ -34,11 +44,17 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 export const sessionOnly = createMiddleware<
 	AppEnv & { Variables: { session: AuthSession } }
 >(async (c, next) => {
+	//% if "rate-limit" in features
+	await rateLimitAddress(c);
+	//% endif
 	if ((await authReadSession(c)) === null) {
 		throw unauthorized(
 			"Sign in first, or send the token of a session; the API token is none.",
 		);
 	}
+	//% if "rate-limit" in features
+	await rateLimitUser(c, c.var.session);
+	//% endif
 	await next();
 });
 

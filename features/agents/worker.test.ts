@@ -447,6 +447,46 @@ describe("turns", () => {
 	});
 });
 
+//% if "rate-limit" in features
+describe("messages over a connection", () => {
+	it("are limited by the address that opened it, and tell when to go on", async () => {
+		const page = await open();
+		const full = new Set<string>();
+		const limit = vi
+			.spyOn(env.RATE_LIMITER, "limit")
+			.mockImplementation(async ({ key = "" }) => ({
+				success: !full.has(key),
+			}));
+		answerText("Hello!");
+		expect(await page.call("chat", "Hi")).toMatchObject({ success: true });
+		await evictDurableObject(env.AiAgent.getByName("ada"), {
+			webSockets: "hibernate",
+		});
+		full.add("address unknown");
+		expect(await page.call("chat", "Hi")).toMatchObject({
+			success: false,
+			error: expect.stringContaining("rate_limited: "),
+		});
+		page.send("plain text");
+		await page.gets({
+			type: "error",
+			error: { code: "rate_limited", message: expect.any(String) },
+		});
+		expect(limit.mock.calls).toEqual(
+			Array(3).fill([{ key: "address unknown" }]),
+		);
+		expect(requests()).toHaveLength(1);
+	});
+
+	it("count once where they come by HTTP", async () => {
+		const limit = vi.spyOn(env.RATE_LIMITER, "limit");
+		answerText("Hello!");
+		await (await say("Hi")).text();
+		expect(limit.mock.calls).toEqual([[{ key: "address unknown" }]]);
+	});
+});
+
+//% endif
 describe("what a protocol's frame is", () => {
 	const frames = [
 		{ type: "rpc" },

@@ -37,6 +37,7 @@ import {
 	MODEL_WINDOW_CHARACTERS,
 	modelText,
 } from "../../providers/workers-ai/worker";
+import { rateLimitCount, rateLimitKey } from "../rate-limit/worker";
 import { workflowsRequest } from "../workflows/worker";
 
 /** How many messages an agent keeps, shows, and sends to the model at most. */
@@ -304,6 +305,10 @@ export function makeAgentRoutes(
 
 	routes.get(path, admit, (c) => {
 		const headers = isUpgrade(c) ? { Upgrade: "websocket" } : {};
+		//% if "rate-limit" in features
+		// What comes over a connection counts under the address that opened it.
+		Object.assign(headers, { "X-Sender": rateLimitKey(c) });
+		//% endif
 		return pass(c, { headers });
 	});
 
@@ -584,6 +589,10 @@ export class AiAgent extends Agent<Env, AgentState> {
 
 	/** Shows a client that has connected the conversation so far. */
 	override onConnect(connection: Connection): void {
+		//% if "rate-limit" in features
+		const { request } = getCurrentAgent();
+		connection.setState({ sender: request?.headers.get("X-Sender") });
+		//% endif
 		try {
 			const messages = this.#latest();
 			connection.send(JSON.stringify({ type: "messages", messages }));
@@ -745,6 +754,21 @@ export class AiAgent extends Agent<Env, AgentState> {
 		this.#keep([{ role: "note", text }]);
 	}
 
+	//% if "rate-limit" in features
+	/**
+	 * Limits the messages that come over a connection. Those that come by HTTP are
+	 * limited as requests.
+	 */
+	async #limit(): Promise<void> {
+		const { connection } = getCurrentAgent();
+		if (connection) {
+			const { sender } = Object(connection.state);
+			const key = String(sender ?? `agent ${this.name}`);
+			await rateLimitCount(this.env.RATE_LIMITER, key);
+		}
+	}
+
+	//% endif
 	/**
 	 * Replies to a message. Both are kept once the reply has ended, so that one
 	 * that breaks off leaves nothing behind.
@@ -760,6 +784,9 @@ export class AiAgent extends Agent<Env, AgentState> {
 			isWanted = () => true,
 		}: AgentAsker = {},
 	): AsyncGenerator<string, ModelEnd> {
+		//% if "rate-limit" in features
+		await this.#limit();
+		//% endif
 		await this.#turns.begin(isWanted);
 		try {
 			const cleared = this.#cleared;

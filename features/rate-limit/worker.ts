@@ -1,0 +1,148 @@
+import type { Context } from "hono";
+import { createMiddleware } from "hono/factory";
+import { matchedRoutes } from "hono/route";
+import type { AppEnv } from "../../base/http/worker";
+import { ApiError } from "../../base/http/worker";
+import { logError } from "../../base/log/worker";
+import type { AuthSession } from "../auth/worker";
+
+/** Must equal `period` in wrangler.jsonc: the limiter does not tell. */
+const RATE_LIMIT_SECONDS = 60;
+
+/**
+ * Limits how often something happens, in a route, a Durable Object, an agent or
+ * a step of a Workflow.
+ *
+ * @param key What to count, such as `sign-in ada`. It has counters of its own,
+ * apart from those of addresses and users.
+ * @param limiter Another limiter of yours, with other numbers.
+ * @throws ApiError 429 when it has happened too often.
+ */
+export async function rateLimit(
+	env: Env,
+	key: string,
+	limiter = env.RATE_LIMITER,
+): Promise<void> {
+	await rateLimitCount(limiter, `own ${key}`);
+}
+
+/** Middleware: limits an open route that reads, by the client's address. */
+export const rateLimited = createMiddleware<AppEnv>(async (c, next) => {
+	await rateLimitAddress(c);
+	await next();
+});
+
+/** Limits a request that changes something or upgrades, where a route takes it. */
+export async function rateLimitChange(c: Context<AppEnv>): Promise<void> {
+	const isChange =
+		!["GET", "HEAD"].includes(c.req.method) ||
+		c.req.header("Upgrade") !== undefined;
+	// What is unknown stays a 404 or 405. Middleware alone makes no route of it.
+	const isRouted = matchedRoutes(c).some(
+		({ method, handler }) => method !== "ALL" || handler.length < 2,
+	);
+	if (isChange && isRouted) {
+		await rateLimitAddress(c);
+	}
+}
+
+/**
+ * Limits a request by the address that it comes from.
+ *
+ * @throws ApiError 429 when that has sent too many.
+ */
+export async function rateLimitAddress<E extends AppEnv>(
+	c: Context<E>,
+): Promise<void> {
+	await rateLimitRequest(c, rateLimitKey(c));
+}
+
+//% if "auth" in features
+/**
+ * Limits a request by its user, whose sessions count together.
+ *
+ * @throws ApiError 429 when the user has sent too many.
+ */
+export async function rateLimitUser<E extends AppEnv>(
+	c: Context<E>,
+	session: AuthSession | null,
+): Promise<void> {
+	if (session !== null) {
+		await rateLimitRequest(c, `user ${session.userId}`);
+	}
+}
+
+//% endif
+/** Returns what the address that a request comes from is counted under. */
+export function rateLimitKey<E extends AppEnv>(c: Context<E>): string {
+	// Cloudflare sets it, whatever the client sends.
+	return `address ${addressNetwork(c.req.header("CF-Connecting-IP") ?? "unknown")}`;
+}
+
+/** Counts a request under a key, once however often it is asked for. */
+async function rateLimitRequest<E extends AppEnv>(
+	c: Context<E>,
+	key: string,
+): Promise<void> {
+	// Not set yet, whatever its type says.
+	const counted: string[] = c.get("rateLimitKeys") ?? [];
+	if (!counted.includes(key)) {
+		const keys = [...counted, key];
+		c.set("rateLimitKeys", keys as E["Variables"]["rateLimitKeys"]);
+		await rateLimitCount(c.env.RATE_LIMITER, key);
+	}
+}
+
+/**
+ * Counts one more under a key as it is, such as that of an address.
+ *
+ * @throws ApiError 429 when that is one too many.
+ */
+export async function rateLimitCount(
+	limiter: RateLimit,
+	key: string,
+): Promise<void> {
+	if (await isOverLimit(limiter, key)) {
+		throw new ApiError(
+			429,
+			"rate_limited",
+			`Wait up to ${RATE_LIMIT_SECONDS} seconds: this is more than the limit allows.`,
+			{ "Retry-After": String(RATE_LIMIT_SECONDS) },
+		);
+	}
+}
+
+async function isOverLimit(limiter: RateLimit, key: string): Promise<boolean> {
+	try {
+		return !(await limiter.limit({ key })).success;
+	} catch (error) {
+		// Without a limiter, the Worker works on without limits.
+		logError("Rate limiter failed", error);
+		return false;
+	}
+}
+
+/**
+ * Returns what stands for a client's address: the address itself, or the first 64
+ * bits of one of IPv6, since a client has all the addresses that begin with them.
+ */
+function addressNetwork(address: string): string {
+	// In one spelling, such as `2001:db8::1`, or `::ffff:102:304` for `1.2.3.4`.
+	const text = URL.parse(`http://[${address}]`)?.hostname.slice(1, -1);
+	if (text === undefined) {
+		return address;
+	}
+	const [, high, low] = /^::ffff:(\w+):(\w+)$/.exec(text) ?? [];
+	if (high && low) {
+		return [high, low]
+			.map((group) => Number.parseInt(group, 16))
+			.flatMap((number) => [number >> 8, number & 255])
+			.join(".");
+	}
+	const [start = [], end = []] = text
+		.split("::")
+		.map((part) => part.split(":").filter(Boolean));
+	const zeros = Array<string>(8 - start.length - end.length).fill("0");
+	const groups = [...start, ...zeros, ...end];
+	return `${groups.slice(0, 4).join(":")}::/64`;
+}
