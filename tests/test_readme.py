@@ -207,6 +207,28 @@ def test_every_route_has_a_curl_command(project: Project) -> None:
         assert any(pattern.fullmatch(request) for request in requests), route
 
 
+def test_each_command_that_creates_something_stands_in_one_place(
+    project: Project,
+) -> None:
+    blocks = blocks_of(readme_of(project(FEATURES)))
+    creating = r"^npx (wrangler .*\bcreate\b.*)$"
+    places = {
+        (block.section, command)
+        for block in blocks
+        for command in re.findall(creating, block.code, re.MULTILINE)
+    }
+    assert {section for section, _ in places} == {"Deploy it"}
+    expected = [
+        step["command"]
+        .replace("{project_name}", "test-all")
+        .replace("{project_name_short}", "test-all")
+        for feature in CATALOG
+        for step in feature.get("provision", [])
+    ]
+    assert expected
+    assert [command for _, command in sorted(places)] == sorted(expected)
+
+
 @pytest.mark.parametrize("package_manager", PACKAGE_MANAGERS)
 def test_commands_are_those_of_the_package_manager(
     project: Project, package_manager: str
