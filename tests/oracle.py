@@ -204,7 +204,7 @@ PROVIDERS = {
         packages=("openai",),
         secrets=("OPENAI_API_KEY",),
         variables={"AI_MODEL": "gpt-5.6-luna", "AI_GATEWAY_BASE_URL": ""},
-        files=("test/api.ts", "test/provider.ts"),
+        files=("test/api.ts", "test/provider.ts", "test/sdk.test.ts"),
         names=("openai", "OPENAI_API_KEY"),
     ),
     "anthropic": Feature(
@@ -213,7 +213,7 @@ PROVIDERS = {
         packages=("@anthropic-ai/sdk",),
         secrets=("ANTHROPIC_API_KEY",),
         variables={"AI_MODEL": "claude-haiku-5-5", "AI_GATEWAY_BASE_URL": ""},
-        files=("test/api.ts", "test/provider.ts"),
+        files=("test/api.ts", "test/provider.ts", "test/sdk.test.ts"),
         names=("anthropic", "Anthropic", "ANTHROPIC_API_KEY"),
     ),
 }
@@ -340,7 +340,11 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
         for kind in ("html", "js")
     }
     page = {"test/home.test.ts"} if "assets" in chosen else set()
-    locks = {"test/access.test.ts", "scripts/dev/api-token.mjs"}
+    locks = {
+        "test/access.test.ts",
+        "test/operator.test.ts",
+        "scripts/dev/api-token.mjs",
+    }
     return (
         (BASE_FILES - page)
         | tests

@@ -91,7 +91,8 @@ def test_the_projects_own_tests_pass(
             project_name=f"{set_id(features)}-{provider}-{date}-{layout}",
         ).glob("test/*.test.ts")
         # The others are the same with every provider.
-        if provider == DEFAULT_PROVIDER or test.name.split(".")[0] in MODEL_FEATURES
+        if provider == DEFAULT_PROVIDER
+        or test.name.split(".")[0] in [*MODEL_FEATURES, "sdk"]
     ]
 
     report = run_vitest(tests, tmp_path)
