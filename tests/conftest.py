@@ -37,6 +37,12 @@ PROVIDERS = sorted(
 )
 #: The features that ask a model.
 MODEL_FEATURES = [feature["id"] for feature in CATALOG if "model" in feature]
+#: The starting points that choose features.
+PRESETS = [
+    preset
+    for preset in yaml.safe_load((ROOT / "extensions/presets.yml").read_text())
+    if preset["id"] != "custom"
+]
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 #: The range of compatibility dates.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CATALOG, FEATURES, NEWEST, OLDEST
+from conftest import CATALOG, FEATURES, NEWEST, OLDEST, PRESETS
+from test_readme import readme_of
 from test_render import texts
 from workbench import ROOT
 
@@ -44,8 +45,20 @@ def test_an_example_is_what_the_template_generates(
     assert example.read_text() == expected
 
 
+def pictured(render: Callable[..., Path], preset: dict) -> str:
+    """Show a preset: what it is for, what it chooses, and its project's picture."""
+    project = render(preset["features"], project_name="myapp")
+    diagram = re.search(r"```mermaid\n.*?```", readme_of(project), re.DOTALL)
+    assert diagram is not None
+    chosen = ", ".join(f"`{feature}`" for feature in preset["features"])
+    return (
+        f"<details>\n<summary><code>{preset['id']}</code> - {preset['help']}</summary>"
+        f"\n\n{chosen}\n\n{diagram[0]}\n\n</details>\n"
+    )
+
+
 def test_the_readme_says_what_the_features_and_the_toolchain_say(
-    request: pytest.FixtureRequest,
+    render: Callable[..., Path], request: pytest.FixtureRequest
 ) -> None:
     readme = ROOT / "README.md"
     rows = "".join(f"| `{part['id']}` | {part['help']} |\n" for part in CATALOG)
@@ -53,7 +66,10 @@ def test_the_readme_says_what_the_features_and_the_toolchain_say(
     dates = r"(\| `compatibility_date` \| from )\S+ to [\d-]+(.*\| )[\d-]+( \|)"
     text, tables = re.subn(table, rf"\g<1>{rows}", readme.read_text())
     text, ranges = re.subn(dates, rf"\g<1>{OLDEST} to {NEWEST}\g<2>{NEWEST}\g<3>", text)
-    assert (tables, ranges) == (1, 1)
+    shown = "\n".join(pictured(render, preset) for preset in PRESETS)
+    between = r"(?<=<!-- presets -->\n)(?s:.*?)(?=<!-- /presets -->)"
+    text, presets = re.subn(between, f"\n{shown}\n", text)
+    assert (tables, ranges, presets) == (1, 1, 1)
     if request.config.getoption("--write-examples"):
         readme.write_text(text)
     assert readme.read_text() == text

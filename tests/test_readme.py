@@ -15,6 +15,7 @@ from conftest import (
     FEATURE_SETS,
     FEATURES,
     MODEL_FEATURES,
+    PRESETS,
     PROVIDERS,
     link_toolchain,
     node_environment,
@@ -32,6 +33,7 @@ SETS: dict[str, dict] = {
         provider["id"]: {"features": MODEL_FEATURES, "ai_provider": provider["id"]}
         for provider in PROVIDERS[1:]
     },
+    **{preset["id"]: {"features": preset["features"]} for preset in PRESETS},
     "modules": {"features": FEATURES, "layout": "modules"},
 }
 #: The words of each package manager.

@@ -18,6 +18,7 @@ from conftest import (
     MODEL_FEATURES,
     NEWEST,
     OLDEST,
+    PRESETS,
     PROVIDER_SETS,
     PROVIDERS,
     WRANGLER,
@@ -38,6 +39,10 @@ PROJECTS = [
     *((features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_SETS),
     *((*provider_set, "single-file") for provider_set in PROVIDER_SETS),
 ]
+#: The starting points, for which more is at stake than for any other few.
+PRESET_PROJECTS = [
+    (preset["features"], DEFAULT_PROVIDER, "single-file") for preset in PRESETS
+]
 #: The same as modules; the code of a module is that of its section.
 MODULES = [(features, provider, "modules") for features, provider, _ in PROJECTS]
 
@@ -45,7 +50,7 @@ MODULES = [(features, provider, "modules") for features, provider, _ in PROJECTS
 @pytest.mark.parametrize(
     ("features", "provider", "layout", "date"),
     [
-        *((*answers, NEWEST) for answers in PROJECTS + MODULES),
+        *((*answers, NEWEST) for answers in PROJECTS + PRESET_PROJECTS + MODULES),
         (*PROJECTS[len(FEATURE_SETS) - 1], OLDEST),
     ],
     ids=set_id,
@@ -72,10 +77,11 @@ def test_a_project_with_the_longest_name_is_formatted(
         # of all, which has the tests of each, stands for the others.
         ([one for one in PROJECTS if one[0] in ([], FEATURE_SETS[-1])], OLDEST),
         (PROJECTS, NEWEST),
+        (PRESET_PROJECTS, NEWEST),
         # Few, since the code is that of the others.
         ([one for one in MODULES if one[0] in ([], FEATURE_SETS[-1])], NEWEST),
     ],
-    ids=["oldest", "newest", "modules"],
+    ids=["oldest", "newest", "presets", "modules"],
 )
 def test_the_projects_own_tests_pass(
     project: Project, projects: list[tuple], date: str, tmp_path: Path
