@@ -6,6 +6,7 @@ compatibility dates.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_a_project_is_clean_under_the_tools(
 ) -> None:
     answers = {"ai_provider": provider, "layout": layout, "compatibility_date": date}
     assert_clean(project(features, **answers))
+
+
+def bundle_kib(project: Path) -> float:
+    """Return how large the bundle of a project is, in KiB of gzip."""
+    output = node(project, WRANGLER, "deploy", "--dry-run", "--minify")
+    (size,) = re.findall(r"gzip: ([\d.]+) KiB", output)
+    return float(size)
+
+
+def test_the_bundle_of_all_features_is_no_larger_than_the_sum_of_its_parts(
+    project: Project,
+) -> None:
+    none, *alone, everything = (
+        bundle_kib(project(features)) for features in FEATURE_SETS
+    )
+    assert everything <= none + sum(size - none for size in alone)
 
 
 @pytest.mark.parametrize("features", [[], FEATURE_SETS[-1]], ids=set_id)
