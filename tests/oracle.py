@@ -180,7 +180,7 @@ FEATURES = {
     "cron": Feature(
         bindings=(),
         routes=(),
-        names=("*/15 * * * *", "cronNightly", "cronQuarterHourly", "cronRun"),
+        names=("cronNightly", "cronQuarterHourly", "cronRun", "CronWork"),
     ),
     "rate-limit": Feature(
         bindings=("RATE_LIMITER",),
