@@ -161,6 +161,27 @@ FEATURES = {
         model=True,
         names=("/extract", "calendar_event", "calendarEvent", "structured-output"),
     ),
+    "d1": Feature(
+        bindings=("DB",),
+        files=(
+            "migrations/0000_notes.sql",
+            "scripts/dev/d1.mjs",
+            "test/migrate.ts",
+        ),
+        routes=(
+            "GET /notes",
+            "GET /notes/:id",
+            "POST /notes 🔒",
+            "DELETE /notes/:id 🔒",
+        ),
+        guarded=True,
+        names=("env.DB", "/notes", "d1Query", "notesCreate", "SQLite"),
+    ),
+    "cron": Feature(
+        bindings=(),
+        routes=(),
+        names=("cronNightly", "cronQuarterHourly", "cronRun", "CronWork"),
+    ),
     "rate-limit": Feature(
         bindings=("RATE_LIMITER",),
         routes=(),

@@ -44,7 +44,7 @@ it("throws what the base offers", async () => {
 
 it("runs its job", async () => {
 	const log = vi.spyOn(console, "log").mockImplementation(() => {});
-	const controller = createScheduledController({ cron: "0 3 * * *" });
+	const controller = createScheduledController({ cron: "0 4 * * *" });
 	await worker.scheduled(controller, env, createExecutionContext());
 	expect(String(log.mock.lastCall)).toContain("Counting links");
 });
@@ -130,7 +130,7 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
             '\t\t// Your migrations before v1 (tags that start with "user-")',
             migration,
         ),
-        ("\t\t\t// Your crons", '\t\t\t"0 3 * * *",'),
+        ("\t\t\t// Your crons", '\t\t\t"0 4 * * *",'),
     ):
         edit(project, "wrangler.jsonc", line, insert)
     prefix = "/api" if "assets" in features else ""

@@ -1,0 +1,19 @@
+// Gives each file of tests a database with the schema of `migrations/`, and
+// without rows.
+import type { D1Migration } from "cloudflare:test";
+import { applyD1Migrations } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { inject } from "vitest";
+
+declare module "vitest" {
+	export interface ProvidedContext {
+		d1Migrations: D1Migration[];
+	}
+}
+
+/** Applies the migrations. A test needs it again after `reset()`. */
+export function migrate(): Promise<void> {
+	return applyD1Migrations(env.DB, inject("d1Migrations"));
+}
+
+await migrate();

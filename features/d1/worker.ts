@@ -1,0 +1,249 @@
+import * as z from "zod";
+import { ApiError, app } from "../../base/http/worker";
+import { parseInput, readJson } from "../../base/json/worker";
+import { logError, logWarning } from "../../base/log/worker";
+import { operatorOnly } from "../../base/operator/worker";
+import { plainText } from "../../base/text/worker";
+
+/** A note as clients send it. */
+const newNote = z.strictObject({
+	title: plainText(200),
+	// SQLite's functions would end a text at a NUL, and halves of a character
+	// would come back as another one.
+	body: z
+		.string()
+		.min(1)
+		.max(10_000)
+		.regex(/^[^\0\p{Cs}]*$/u, "Must be text without NUL"),
+});
+
+/** A note as the database has it and clients get it. */
+export type Note = z.infer<typeof newNote> & {
+	id: number;
+	/** In ISO 8601. */
+	createdAt: string;
+};
+
+/** Some of the notes, and where the next ones begin. */
+export type NotesPage = { notes: Note[]; nextCursor: string | null };
+
+const notesPage = z.object({
+	limit: z.int().min(1).max(100).default(20),
+	cursor: z.string().optional(),
+});
+
+/** The same in a query. */
+const notesQuery = z.object({
+	limit: z
+		.string()
+		.regex(/^\d+$/, "Must be a whole number")
+		.transform(Number)
+		.optional(),
+	cursor: z.string().optional(),
+});
+
+/**
+ * An error of D1 that nobody has turned into an answer of its own.
+ *
+ * The client gets a 502, or a 503 from a database that is overloaded, and neither
+ * says anything of it. Its cause is D1's error.
+ */
+export class D1QueryError extends ApiError {
+	/** SQLite's code, such as `SQLITE_CONSTRAINT`; `undefined` without one. */
+	sqliteCode: string | undefined;
+
+	constructor(cause: Error) {
+		const options = { cause };
+		// Nothing has happened in the database, so that a repeat does no harm.
+		if (/D1 DB is overloaded/.test(cause.message)) {
+			const message = "Try again soon: the database is busy.";
+			super(503, "database_busy", message, { "Retry-After": "5" }, options);
+		} else {
+			const message = "The database failed. The logs say why.";
+			super(502, "database_failed", message, {}, options);
+		}
+		this.sqliteCode = /SQLITE_[A-Z]+/.exec(cause.message)?.[0];
+	}
+}
+
+/**
+ * Asks the database: in a route, a job, a Durable Object or a step of a Workflow.
+ *
+ * @param query Gets the database. Values belong in `bind`, never in the SQL.
+ * @param about What the log line of a failure tells, such as a `requestId`.
+ * @returns What `query` returned.
+ * @throws What `query` threw; D1QueryError instead of an error of D1.
+ */
+export async function d1Query<T>(
+	env: Env,
+	query: (db: D1Database) => Promise<T>,
+	about: Record<string, unknown> = {},
+): Promise<T> {
+	try {
+		return await query(env.DB);
+	} catch (error) {
+		if (!(error instanceof Error) || !isD1Failure(error)) {
+			throw error;
+		}
+		const failure = new D1QueryError(error);
+		logD1Failure(failure, error, about);
+		throw failure;
+	}
+}
+
+function isD1Failure({ message }: Error): boolean {
+	return /^(D1_[A-Z_]+: |D1 DB |Network connection lost)/.test(message);
+}
+
+/** Logs why the database failed, and nothing of what rows or queries hold. */
+function logD1Failure(
+	{ sqliteCode }: D1QueryError,
+	error: Error,
+	about: Record<string, unknown>,
+): void {
+	if (sqliteCode === "SQLITE_CONSTRAINT") {
+		// The database works, and most callers have an answer to this.
+		const reason = error.message.replace(/^D1_ERROR: /, "");
+		logWarning("Database constraint violated", { ...about, reason });
+		return;
+	}
+	// It quotes the value, which is of a type that cannot be bound.
+	const isQuoting = error.message.startsWith("D1_TYPE_ERROR");
+	const reason = isQuoting ? "A value has a type that D1 does not take" : error;
+	logError("Database query failed", reason, { ...about, sqliteCode });
+}
+
+/**
+ * Adds a note.
+ *
+ * @param note A title of 1 to 200 bytes on one line, and a body of 1 to 10,000
+ * characters.
+ * @returns The note, with its id.
+ * @throws ApiError 400 for another; D1QueryError.
+ */
+export async function notesCreate(
+	env: Env,
+	note: z.input<typeof newNote>,
+): Promise<Note> {
+	const { title, body } = parseInput(newNote, note);
+	const created = await d1Query(env, (db) =>
+		db
+			.prepare(
+				`INSERT INTO notes (title, body) VALUES (?, ?)
+				RETURNING id, title, body, created_at AS createdAt`,
+			)
+			.bind(title, body)
+			.first<Note>(),
+	);
+	if (created === null) {
+		throw new Error("The database returned no note");
+	}
+	return created;
+}
+
+/** Reads a note; `null` when there is none of this id. */
+export function notesRead(env: Env, id: number): Promise<Note | null> {
+	return d1Query(env, (db) =>
+		db
+			.prepare(
+				`SELECT id, title, body, created_at AS createdAt
+				FROM notes WHERE id = ?`,
+			)
+			.bind(id)
+			.first<Note>(),
+	);
+}
+
+/**
+ * Lists notes, the newest first.
+ *
+ * @param page How many, 1 to 100, by default 20; and the `nextCursor` of the page
+ * before. From page to page, a note that stays comes exactly once, whatever is
+ * added or deleted meanwhile.
+ * @throws ApiError 400 for another limit or no such cursor; D1QueryError.
+ */
+export async function notesList(
+	env: Env,
+	page: z.input<typeof notesPage> = {},
+): Promise<NotesPage> {
+	const { limit, cursor } = parseInput(notesPage, page, "invalid_query");
+	const before =
+		cursor === undefined ? Number.MAX_SAFE_INTEGER : readNotesCursor(cursor);
+	// One more than asked for says whether there is a next page.
+	const { results } = await d1Query(env, (db) =>
+		db
+			.prepare(
+				`SELECT id, title, body, created_at AS createdAt
+				FROM notes WHERE id < ? ORDER BY id DESC LIMIT ?`,
+			)
+			.bind(before, limit + 1)
+			.all<Note>(),
+	);
+	const notes = results.slice(0, limit);
+	const last = notes.at(-1);
+	const isEnd = results.length <= limit || last === undefined;
+	return { notes, nextCursor: isEnd ? null : writeNotesCursor(last.id) };
+}
+
+/** Deletes a note; returns whether there was one. */
+export async function notesDelete(env: Env, id: number): Promise<boolean> {
+	const { meta } = await d1Query(env, (db) =>
+		db.prepare("DELETE FROM notes WHERE id = ?").bind(id).run(),
+	);
+	return meta.changes > 0;
+}
+
+// A cursor is encoded so that nobody builds one: what is in it may change.
+function writeNotesCursor(id: number): string {
+	return btoa(`${id}`).replaceAll("=", "");
+}
+
+function readNotesCursor(cursor: string): number {
+	// Of another length, it would not be base64.
+	const isEncoded = /^(\w{4}){0,5}\w{2,4}$/.test(cursor);
+	const id = isEncoded ? notesId(atob(cursor)) : null;
+	if (id === null || writeNotesCursor(id) !== cursor) {
+		throw new ApiError(
+			400,
+			"invalid_cursor",
+			"Send the nextCursor of the page before, or none for the first page.",
+		);
+	}
+	return id;
+}
+
+/** Reads an id; `null` when no note can have it. */
+function notesId(text: string): number | null {
+	return /^[1-9]\d{0,14}$/.test(text) ? Number(text) : null;
+}
+
+function noNote(): ApiError {
+	return new ApiError(404, "no_note", "There is no such note.");
+}
+
+app.get("/notes", async (c) => {
+	const page = parseInput(notesQuery, c.req.query(), "invalid_query");
+	return c.json(await notesList(c.env, page));
+});
+
+app.get("/notes/:id", async (c) => {
+	const id = notesId(c.req.param("id"));
+	const note = id === null ? null : await notesRead(c.env, id);
+	if (note === null) {
+		throw noNote();
+	}
+	return c.json(note);
+});
+
+app.post("/notes", operatorOnly, async (c) => {
+	const note = await notesCreate(c.env, await readJson(c, newNote));
+	return c.json(note, 201, { Location: `/notes/${note.id}` });
+});
+
+app.delete("/notes/:id", operatorOnly, async (c) => {
+	const id = notesId(c.req.param("id"));
+	if (id === null || !(await notesDelete(c.env, id))) {
+		throw noNote();
+	}
+	return c.body(null, 204);
+});

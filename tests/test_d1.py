@@ -1,0 +1,362 @@
+"""The feature `d1`: its migrations in `dev`, at a deploy, and with a user's own."""
+
+import json
+import re
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pexpect
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from conftest import WRANGLER, assert_clean, link_toolchain, node, node_environment
+from dev_server import DevServer, serve, start
+from internet import answering
+from test_products import build
+from workbench import NODE, ROOT
+
+Render = Callable[..., Path]
+
+#: The sample of the template, and a migration of a user's.
+SAMPLE = "0000_notes.sql"
+OWN = "0001_authors.sql"
+AUTHORS = "CREATE TABLE authors (name TEXT PRIMARY KEY) STRICT;\n"
+NOTE = {"title": "Milk", "body": "Two bottles"}
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+DATABASE = "11111111-2222-4333-8444-555555555555"
+#: What `tests/products/journal` needs beside its code, as `build` takes it.
+JOURNAL = [
+    (
+        "src/index.ts",
+        "\t// Your crons",
+        '\t"5 * * * *": (controller, env) => cronRun(controller, env, 60, countPages),',
+    ),
+    ("src/index.ts", "\t// Your nightly work", "\tawait dropDrafts(env);"),
+    ("wrangler.jsonc", "\t\t\t// Your crons", '\t\t\t"5 * * * *",'),
+]
+
+
+@pytest.fixture
+def project(render: Render) -> Path:
+    """A project with `d1` alone, of the test's own."""
+    return link_toolchain(render(["d1"], project_name="test-d1"))
+
+
+def migrate(project: Path, name: str, sql: str) -> None:
+    """Write a migration into a project."""
+    (project / "migrations" / name).write_text(sql)
+
+
+def applied(server: DevServer) -> list[str]:
+    """Return which migrations `dev` says that it has applied."""
+    return re.findall(r"^Applied migrations/(.+)$", server.log.read_text(), re.M)
+
+
+def tables(project: Path) -> set[str]:
+    """Return the tables of the database that `dev` keeps."""
+    select = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    options = ["--local", "--json", "--command", select]
+    (result,) = json.loads(node(project, WRANGLER, "d1", "execute", "DB", *options))
+    return {row["name"] for row in result["results"]}
+
+
+def add(server: DevServer) -> None:
+    """Add a note."""
+    answer = server.http.post("/notes", json=NOTE, headers=server.operator)
+    assert answer.status_code == 201, answer.text
+
+
+def titles(server: DevServer) -> list[str]:
+    """Return the titles of the notes."""
+    answer = server.http.get("/notes")
+    assert answer.status_code == 200, answer.text
+    return [note["title"] for note in answer.json()["notes"]]
+
+
+# --- Development --------------------------------------------------------------
+
+
+def test_dev_applies_the_migrations_and_keeps_the_data(project: Path) -> None:
+    with serve(project) as server:
+        assert applied(server) == [SAMPLE]
+        add(server)
+        server.stop()
+    migrate(project, OWN, AUTHORS)
+    with serve(project) as server:
+        assert applied(server) == [OWN]
+        assert titles(server) == ["Milk"]
+        server.stop()
+    with serve(project) as server:
+        assert applied(server) == []
+        assert titles(server) == ["Milk"]
+    assert {"notes", "authors"} <= tables(project)
+
+
+def test_dev_stops_at_a_migration_that_fails_and_names_it(project: Path) -> None:
+    migrate(project, OWN, AUTHORS)
+    migrate(project, "0002_wrong.sql", "INSERT INTO nowhere VALUES (1);\n")
+    with start(project) as server:
+        assert server.process.wait(timeout=60) != 0
+        log = server.log.read_text()
+        assert applied(server) == [SAMPLE, OWN]
+    assert "migrations/0002_wrong.sql: " in log
+    assert "no such table: nowhere" in log
+    assert "Ready on" not in log
+
+
+def test_dev_migrates_the_database_that_its_arguments_choose(project: Path) -> None:
+    elsewhere = project.parent / "elsewhere"
+    command = [NODE, "scripts/dev.mjs", "--persist-to", elsewhere]
+    with serve(project, command) as server:
+        add(server)
+        assert titles(server) == ["Milk"]
+    assert list(elsewhere.rglob("*.sqlite"))
+    assert not (project / ".wrangler/state/v3/d1").exists()
+
+
+def test_migrations_of_another_database_are_none_of_its_own(render: Render) -> None:
+    # Those of `hyperdrive` are PostgreSQL's, which SQLite would refuse.
+    project = link_toolchain(render(["d1", "hyperdrive"]))
+    script = project / "start.mjs"
+    script.write_text('import { start } from "./scripts/dev/d1.mjs";\nstart();\n')
+    assert node(project, script) == f"Applied migrations/{SAMPLE}\n"
+    assert "books" not in tables(project)
+
+
+def test_wrangler_numbers_a_users_migrations_from_one(project: Path) -> None:
+    for name in ("authors", "pages"):
+        node(project, WRANGLER, "d1", "migrations", "create", "DB", name)
+    names = sorted(path.name for path in (project / "migrations").iterdir())
+    assert names == [SAMPLE, OWN, "0002_pages.sql"]
+
+
+def test_a_later_migration_of_the_templates_comes_after_its_first(
+    project: Path,
+) -> None:
+    # What CONTRIBUTING.md promises, for a new database and for one that has more.
+    migrate(project, OWN, AUTHORS)
+    script = project / "start.mjs"
+    script.write_text('import { start } from "./scripts/dev/d1.mjs";\nstart();\n')
+    node(project, script)
+    later = "0000_notes_pinned.sql"
+    column = "ALTER TABLE notes ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;\n"
+    migrate(project, later, column)
+    assert node(project, script) == f"Applied migrations/{later}\n"
+    (project / ".wrangler").rename(project.parent / "old")
+    said = [f"Applied migrations/{name}" for name in (SAMPLE, later, OWN)]
+    assert node(project, script).splitlines() == said
+    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "d1")
+
+
+# --- Deploying ----------------------------------------------------------------
+
+
+@dataclass
+class Account:
+    """A stand-in for Cloudflare's API, with D1 alone.
+
+    Attributes:
+        names: The names of the databases that are there.
+        database: The database behind all of them.
+        asked: What was asked for: `query` for SQL, else a method and a path.
+    """
+
+    names: list[str]
+    database: sqlite3.Connection = field(
+        default_factory=lambda: sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False
+        )
+    )
+    asked: list[str] = field(default_factory=list)
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request."""
+        path = urlsplit(request.path).path.removeprefix("/client/v4")
+        prefix = f"/accounts/{ACCOUNT}/d1/database/"
+        if path == f"{prefix}{DATABASE}/query":
+            self.asked.append("query")
+            return self.query(request.get_json()["sql"])
+        self.asked.append(f"{request.method} {path}")
+        if path.removeprefix(prefix) in self.names:
+            found = {"uuid": DATABASE, "name": path.removeprefix(prefix)}
+            return respond(200, result=found)
+        return respond(404, errors=[{"code": 7404, "message": "Not found"}])
+
+    def query(self, sql: str) -> Response:
+        """Run SQL as D1 does: all of it, or nothing."""
+        try:
+            if sql.lstrip().upper().startswith("SELECT"):
+                cursor = self.database.execute(sql)
+                names = [column[0] for column in cursor.description]
+                rows = [dict(zip(names, row, strict=True)) for row in cursor]
+            else:
+                self.database.executescript(f"BEGIN;\n{sql}\nCOMMIT;")
+                rows = []
+        except sqlite3.Error as error:
+            if self.database.in_transaction:
+                self.database.execute("ROLLBACK")
+            return respond(400, errors=[{"code": 7500, "message": str(error)}])
+        result = {"results": rows, "success": True, "meta": {"duration": 1}}
+        return respond(200, result=[result])
+
+    def tables(self) -> set[str]:
+        """Return the tables of the database."""
+        rows = self.database.execute("SELECT name FROM sqlite_master")
+        return {name for (name,) in rows}
+
+
+def respond(
+    status: int, result: object = None, errors: list[dict] | None = None
+) -> Response:
+    """Return a response in the form of Cloudflare's API."""
+    body = {
+        "success": not errors,
+        "result": result,
+        "errors": errors or [],
+        "messages": [],
+    }
+    return Response(json.dumps(body), status, mimetype="application/json")
+
+
+@contextmanager
+def account(*names: str) -> Iterator[tuple[Account, HTTPServer]]:
+    """Serve an account with databases of these names until the block ends."""
+    stand_in = Account(list(names))
+    with answering(stand_in.answer) as server:
+        yield stand_in, server
+
+
+def environment(server: HTTPServer) -> dict[str, str]:
+    """Return an environment in which Wrangler talks to a stand-in for the API."""
+    return {
+        **node_environment(),
+        "CLOUDFLARE_API_BASE_URL": server.url_for("/client/v4"),
+        "CLOUDFLARE_API_TOKEN": "any",
+        "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
+    }
+
+
+def deploy(project: Path, server: HTTPServer) -> str:
+    """Run the script `deploy` without a terminal; return what it printed.
+
+    It never ends well: the account takes no Worker.
+    """
+    result = subprocess.run(
+        [NODE, "--run", "deploy"],
+        cwd=project,
+        env=environment(server),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode != 0
+    return result.stdout + result.stderr
+
+
+def uploads(account: Account) -> list[str]:
+    """Return what was asked about Workers, as an upload begins."""
+    return [asked for asked in account.asked if "/workers/" in asked]
+
+
+def test_deploy_migrates_a_database_by_its_name_and_then_uploads(
+    project: Path,
+) -> None:
+    migrate(project, OWN, AUTHORS)
+    with account("test-d1-db") as (cloudflare, server):
+        deploy(project, server)
+        assert {"notes", "authors"} <= cloudflare.tables()
+        first_upload = cloudflare.asked.index(uploads(cloudflare)[0])
+        assert "query" not in cloudflare.asked[first_upload:]
+        # Once more: what is there stays as it is.
+        deploy(project, server)
+    rows = cloudflare.database.execute("SELECT name FROM d1_migrations ORDER BY id")
+    assert [name for (name,) in rows] == [SAMPLE, OWN]
+
+
+def test_a_migration_that_fails_stops_the_deploy(project: Path) -> None:
+    migrate(project, OWN, f"{AUTHORS}INSERT INTO nowhere VALUES (1);\n")
+    with account("test-d1-db") as (cloudflare, server):
+        output = deploy(project, server)
+    assert "no such table: nowhere" in output
+    assert uploads(cloudflare) == []
+    assert "notes" in cloudflare.tables()
+    assert "authors" not in cloudflare.tables()
+
+
+def test_deploy_without_a_database_names_the_command_that_creates_it(
+    project: Path,
+) -> None:
+    with account("another") as (cloudflare, server):
+        output = deploy(project, server)
+    assert "wrangler d1 create test-d1-db" in output
+    assert uploads(cloudflare) == []
+
+
+def test_the_readme_creates_the_database_and_leaves_the_config_as_it_is(
+    project: Path,
+) -> None:
+    readme = (project / "README.md").read_text()
+    (command,) = re.findall(r"^npx wrangler (d1 create .+)$", readme, re.M)
+    assert command.split()[2] == "test-d1-db"
+    config = (project / "wrangler.jsonc").read_text()
+    made: list[dict] = []
+
+    def create(request: Request) -> Response:
+        made.append(request.get_json())
+        return respond(200, result={"uuid": DATABASE, **made[-1]})
+
+    with answering(create) as server:
+        # In a terminal, where Wrangler could ask for something.
+        process = pexpect.spawn(
+            str(NODE),
+            ["--no-warnings", str(WRANGLER), *command.split()],
+            cwd=str(project),
+            env={**environment(server), "CI": ""},
+            timeout=60,
+        )
+        process.expect(pexpect.EOF)
+    assert process.wait() == 0
+    assert made == [{"name": "test-d1-db"}]
+    assert (project / "wrangler.jsonc").read_text() == config
+
+
+# --- A journal, with tables and a job of a user's own -------------------------
+
+
+@pytest.fixture(scope="module")
+def journal(render: Render) -> Path:
+    """A journal on `d1` and `cron`."""
+    project = link_toolchain(render(["d1", "cron"], project_name="journal"))
+    return build(project, "journal", JOURNAL)
+
+
+def test_the_journal_is_clean_and_passes_all_tests(journal: Path) -> None:
+    assert_clean(journal)
+    node(journal, ROOT / "node_modules/vitest/vitest.mjs", "run")
+
+
+def test_own_tables_and_own_jobs_work_beside_those_of_the_template(
+    journal: Path,
+) -> None:
+    with serve(journal) as server:
+        assert applied(server) == [SAMPLE, "0001_pages.sql"]
+        page = {"path": "/about", "isDraft": False}
+        for status in (201, 409):
+            answer = server.http.post("/pages", json=page, headers=server.operator)
+            assert answer.status_code == status
+        assert titles(server) == ["/about"]
+        for cron in ("5+*+*+*+*", "5+*+*+*+*", "0+3+*+*+*", "*/15+*+*+*+*"):
+            ran = server.http.get(f"/cdn-cgi/handler/scheduled?cron={cron}")
+            assert (ran.status_code, ran.text) == (200, "ok")
+        reports = server.http.get("/reports").json()["reports"]
+        assert [report["pages"] for report in reports] == [1]
+        log = server.log.read_text()
+    assert log.count('"message":"Cron job done"') == 4
+    assert log.count('"pages":1') == 2
