@@ -166,6 +166,17 @@ FEATURES = {
         routes=(),
         names=("RATE_LIMITER", "ratelimits", "rateLimited", "rate_limited"),
     ),
+    "r2": Feature(
+        bindings=("BUCKET",),
+        routes=(
+            "GET /files 🔒",
+            "GET /files/:key{.+}",
+            "PUT /files/:key{.+} 🔒",
+            "DELETE /files/:key{.+} 🔒",
+        ),
+        guarded=True,
+        names=("BUCKET", "r2_bucket", "/files", "filesSend"),
+    ),
 }
 
 #: What two features bring together.
