@@ -177,6 +177,19 @@ FEATURES = {
         guarded=True,
         names=("BUCKET", "r2_bucket", "/files", "filesSend"),
     ),
+    "vectorize": Feature(
+        bindings=("VECTORIZE", "AI"),
+        routes=(
+            "POST /documents 🔒",
+            "DELETE /documents/:id 🔒",
+            "GET /search 🔒",
+        ),
+        guarded=True,
+        names=(
+            *("VECTORIZE", "Vectorize", "/documents", "/search"),
+            *("env.AI", "Workers AI", "@cf"),
+        ),
+    ),
 }
 
 #: What two features bring together.
