@@ -36,7 +36,8 @@ def answering(
 
 # --- Public names ---------------------------------------------------------------
 
-#: The Worker, with a resolver that knows these names alone.
+#: The Worker, with a resolver that knows these names alone, and what stands in for
+#: Vectorize and the model that makes its vectors: they count characters.
 ENTRY = """
 import worker from "./src/index";
 
@@ -54,8 +55,45 @@ globalThis.fetch = async (input, init) => {
 	return Response.json({ Status: 0, Question: [{ name, type }], Answer });
 };
 
+const vectors = new Map();
+const AI = {
+	run: async (model, { text }) => ({
+		data: text.map((one) => {
+			const values = Array(1024).fill(0);
+			for (const character of one) {
+				values[character.charCodeAt(0) & 1023]++;
+			}
+			const length = Math.hypot(...values);
+			return values.map((value) => value / length);
+		}),
+	}),
+};
+const VECTORIZE = {
+	upsert: async (list) => {
+		for (const { id, values, metadata } of list) {
+			vectors.set(id, { id, values, metadata });
+		}
+	},
+	deleteByIds: async (ids) => ids.forEach((id) => vectors.delete(id)),
+	query: async (query, { topK }) => {
+		const matches = [...vectors.values()].map(({ id, values, metadata }) => ({
+			id,
+			metadata,
+			score: values.reduce((sum, value, i) => sum + value * query[i], 0),
+		}));
+		matches.sort((a, b) => b.score - a.score);
+		return { matches: matches.slice(0, topK) };
+	},
+};
+
 export * from "./src/index";
-export default worker;
+export default {
+	...worker,
+	fetch: (request, env, ctx) => {
+		const own = env.VECTORIZE ? { ...env, AI, VECTORIZE } : env;
+		return worker.fetch(request, own, ctx);
+	},
+};
 """
 
 

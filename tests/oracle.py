@@ -187,6 +187,30 @@ FEATURES = {
         routes=(),
         names=("RATE_LIMITER", "ratelimits", "rateLimited", "rate_limited"),
     ),
+    "r2": Feature(
+        bindings=("BUCKET",),
+        routes=(
+            "GET /files 🔒",
+            "GET /files/:key{.+}",
+            "PUT /files/:key{.+} 🔒",
+            "DELETE /files/:key{.+} 🔒",
+        ),
+        guarded=True,
+        names=("BUCKET", "r2_bucket", "/files", "filesSend"),
+    ),
+    "vectorize": Feature(
+        bindings=("VECTORIZE", "AI"),
+        routes=(
+            "POST /documents 🔒",
+            "DELETE /documents/:id 🔒",
+            "GET /search 🔒",
+        ),
+        guarded=True,
+        names=(
+            *("VECTORIZE", "Vectorize", "/documents", "/search"),
+            *("env.AI", "Workers AI", "@cf"),
+        ),
+    ),
 }
 
 #: What two features bring together.

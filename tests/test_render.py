@@ -120,7 +120,8 @@ def test_a_project_holds_nothing_of_other_features_and_providers(
     known = {**oracle.FEATURES, **oracle.PROVIDERS, **oracle.JOINTS}
     chosen = oracle.parts(features, provider)
     others = [part for part in known.values() if part not in chosen]
-    foreign = [word for other in others for word in other.names]
+    own = {word for part in chosen for word in part.names}
+    foreign = {word for other in others for word in other.names} - own
     # Word by word, since `session` may stand in `--show-interactive-dev-session`.
     found = [word for word in foreign if re.search(rf"(?<![-\w]){word}\b", everything)]
     assert found == []

@@ -1,0 +1,494 @@
+import type { Context } from "hono";
+import * as z from "zod";
+import type { AppEnv } from "../../base/http/worker";
+import { ApiError, app } from "../../base/http/worker";
+import { parseInput } from "../../base/json/worker";
+import { logError } from "../../base/log/worker";
+import { operatorOnly } from "../../base/operator/worker";
+import { plainText } from "../../base/text/worker";
+
+/** How large a file may be that a request brings. */
+const FILE_BYTES = 25 * 1024 * 1024;
+
+/** Anything, and nothing that a browser would run or show. */
+const FILE_OF_BYTES = "application/octet-stream";
+
+/** R2's codes for too many requests, for being down, and for a bad range. */
+const FILE_BUSY_CODES = ["10058", "10043"];
+const FILE_RANGE_CODE = "10039";
+
+/** What a request for a file may ask of it before it is read. */
+const FILE_CONDITIONS = [
+	"If-Match",
+	"If-Unmodified-Since",
+	"If-None-Match",
+	"If-Modified-Since",
+	"If-Range",
+];
+
+/** A key that R2 takes, and that stays in its place where it becomes a path. */
+const fileKey = plainText(1024).refine(
+	(key) => !/(^|[/\\])\.{1,2}([/\\]|$)/.test(key),
+	"Must not have `.` or `..` as a part",
+);
+
+const filesQuery = z.object({
+	prefix: z.string().max(1024).default(""),
+	cursor: z.string().max(1024).default(""),
+	limit: z.coerce.number().int().min(1).max(1000).default(100),
+});
+
+app.get("/files", operatorOnly, async (c) => {
+	const query = parseInput(filesQuery, c.req.query(), "invalid_query");
+	return c.json(await filesList(c.env, query));
+});
+
+app.get("/files/:key{.+}", (c) =>
+	// A copy is good for as long as this says so: a file may change or go.
+	filesSend(c, keyInPath(c), "no-cache"),
+);
+
+app.put("/files/:key{.+}", operatorOnly, async (c) => {
+	const { key, size, httpEtag } = await filesReceive(c, keyInPath(c));
+	return c.json({ key, size, etag: httpEtag }, 201, { ETag: httpEtag });
+});
+
+app.delete("/files/:key{.+}", operatorOnly, async (c) => {
+	const key = keyInPath(c);
+	const { headers } = c.req.raw;
+	if (headers.has("If-Match") || headers.has("If-Unmodified-Since")) {
+		// R2 has no condition for it: what changes right after this goes too.
+		isKnownFile(headers, requireFile(await filesInfo(c.env, key)));
+	}
+	await filesDelete(c.env, key);
+	return c.body(null, 204);
+});
+
+/** Returns the key in the path of a request, which is all below `/files/`. */
+function keyInPath<E extends AppEnv>(c: Context<E>): string {
+	// Not Hono's parameter, which leaves as it is what cannot be decoded.
+	const { pathname } = new URL(c.req.url);
+	try {
+		return decodeURIComponent(pathname.slice(pathname.indexOf("/", 1) + 1));
+	} catch {
+		throw new ApiError(
+			400,
+			"invalid_key",
+			"Encode the key in the path as UTF-8, with valid percent signs.",
+		);
+	}
+}
+
+/**
+ * Stores a file, in place of the one that has the key.
+ *
+ * @param key 1 to 1,024 bytes of UTF-8, without control characters.
+ * @param value Its content; a stream must know its length, as the body of a
+ * request or a `FixedLengthStream` does.
+ * @param options Its media type, and conditions as R2 takes them.
+ * @throws ApiError 400 for another key, 412 when the conditions are not met, 502
+ * or 503 when R2 fails.
+ */
+export async function filesPut(
+	env: Env,
+	key: string,
+	value: ReadableStream | ArrayBuffer | ArrayBufferView | Blob | string,
+	options: { type?: string; onlyIf?: R2Conditional | Headers } = {},
+): Promise<R2Object> {
+	const { type, onlyIf = {} } = options;
+	const file = await fromBucket(
+		"put",
+		env.BUCKET.put(requireKey(key), value, {
+			httpMetadata: { contentType: fileType(type) },
+			onlyIf,
+		}),
+	);
+	if (file === null) {
+		throw conditionFailed();
+	}
+	return file;
+}
+
+/**
+ * Reads a file.
+ *
+ * @returns The file, whose `body` is a stream; `null` when there is none.
+ * @throws ApiError 400 for a key that is not valid, 502 or 503 when R2 fails.
+ */
+export async function filesGet(
+	env: Env,
+	key: string,
+): Promise<R2ObjectBody | null> {
+	return fromBucket("get", env.BUCKET.get(requireKey(key)));
+}
+
+/** Reads what is known of a file: its size, its type, its ETag; otherwise as `filesGet`. */
+export async function filesInfo(
+	env: Env,
+	key: string,
+): Promise<R2Object | null> {
+	return fromBucket("head", env.BUCKET.head(requireKey(key)));
+}
+
+/** Deletes a file, if there is one; throws as `filesGet` does. */
+export async function filesDelete(env: Env, key: string): Promise<void> {
+	await fromBucket("delete", env.BUCKET.delete(requireKey(key)));
+}
+
+/**
+ * Lists files by their keys.
+ *
+ * @param page What the keys begin with, how many, and from where: the
+ * `nextCursor` of the page before.
+ * @returns The files, and where the next page begins; `null` after the last.
+ * @throws ApiError 502 or 503 when R2 fails.
+ */
+export async function filesList(
+	env: Env,
+	page: { prefix?: string; cursor?: string; limit?: number } = {},
+) {
+	const { prefix = "", cursor = "", limit = 100 } = page;
+	const { objects, truncated } = await fromBucket(
+		"list",
+		env.BUCKET.list({
+			limit,
+			include: ["httpMetadata"],
+			...(prefix && { prefix }),
+			...(cursor && { startAfter: cursor }),
+		}),
+	);
+	const files = objects.map(
+		({ key, size, httpEtag, httpMetadata, uploaded }) => ({
+			key,
+			size,
+			etag: httpEtag,
+			type: fileType(httpMetadata?.contentType),
+			uploaded: uploaded.toISOString(),
+		}),
+	);
+	return { files, nextCursor: truncated ? (files.at(-1)?.key ?? null) : null };
+}
+
+/**
+ * Stores the body of a request, as it comes in.
+ *
+ * @returns The file.
+ * @throws ApiError 415 for a body that is compressed, 411 without a length, 413
+ * over 25 MiB, 400 when the body is shorter or only a part; what `filesPut`
+ * throws, with the conditions of the request.
+ */
+export async function filesReceive<E extends AppEnv>(
+	c: Context<E>,
+	key: string,
+): Promise<R2Object> {
+	const { headers, body } = c.req.raw;
+	if (headers.has("Content-Encoding")) {
+		throw new ApiError(
+			415,
+			"unsupported_encoding",
+			"Send the file as it is, without Content-Encoding.",
+		);
+	}
+	const length = headers.get("Content-Length");
+	if (length === null || !/^\d+$/.test(length)) {
+		throw new ApiError(
+			411,
+			"length_required",
+			"Say with Content-Length how many bytes the file has.",
+		);
+	}
+	if (Number(length) > FILE_BYTES) {
+		throw new ApiError(
+			413,
+			"file_too_large",
+			`A file may have at most ${FILE_BYTES} bytes.`,
+		);
+	}
+	if (headers.has("Content-Range")) {
+		throw new ApiError(
+			400,
+			"partial_file",
+			"Send the whole file, without Content-Range.",
+		);
+	}
+	const content = body ?? new Blob().stream();
+	const type = headers.get("Content-Type");
+	// The length may be wrong: where another Worker sends the request, nothing
+	// else compares.
+	return filesPut(
+		c.env,
+		key,
+		content.pipeThrough(new FixedLengthStream(Number(length))),
+		{ ...(type && { type }), onlyIf: conditionsOfPut(headers) },
+	);
+}
+
+/**
+ * Answers a request with a file, as far as it asks for it: a range, the headers
+ * alone, or nothing that it has already. The browser saves it and runs nothing
+ * of it.
+ *
+ * @param cacheControl Who may keep it; nobody, unless told.
+ * @throws ApiError 404 without the file, 412 when it is not the one that the
+ * request wants, 416 for a range that it does not have; what `filesGet` throws.
+ */
+export async function filesSend<E extends AppEnv>(
+	c: Context<E>,
+	key: string,
+	cacheControl = "no-store",
+): Promise<Response> {
+	const { method, headers: asked } = c.req.raw;
+	const isConditional = FILE_CONDITIONS.some((name) => asked.has(name));
+	// Where the answer may have no body, R2 need not send one.
+	const info =
+		method === "HEAD" || isConditional
+			? requireFile(await filesInfo(c.env, key))
+			: undefined;
+	if (info && isKnownFile(asked, info)) {
+		const headers = fileHeaders(info, cacheControl);
+		headers.delete("Content-Length");
+		return new Response(null, { status: 304, headers });
+	}
+	if (info && method === "HEAD") {
+		return new Response(null, { headers: fileHeaders(info, cacheControl) });
+	}
+	const range = rangeOf(asked, info);
+	const file = requireFile(await readFile(c.env, key, range, info));
+	if (!("body" in file)) {
+		// It was replaced meanwhile.
+		return filesSend(c, key, cacheControl);
+	}
+	const headers = fileHeaders(file, cacheControl);
+	if (range === undefined) {
+		return new Response(file.body, { headers });
+	}
+	const { offset, length } = placeOf(range, file.size);
+	headers.set(
+		"Content-Range",
+		`bytes ${offset}-${offset + length - 1}/${file.size}`,
+	);
+	headers.set("Content-Length", String(length));
+	return new Response(file.body, { status: 206, headers });
+}
+
+function requireKey(key: string): string {
+	return parseInput(fileKey, key, "invalid_key");
+}
+
+function requireFile<T>(file: T | null): T {
+	if (file === null) {
+		throw new ApiError(404, "no_file", "There is no such file.");
+	}
+	return file;
+}
+
+/**
+ * Reads a file or a range of it.
+ *
+ * @param info What is known of it. Of another file there is no `body`.
+ * @throws ApiError 416 when it does not have the range.
+ */
+async function readFile(
+	env: Env,
+	key: string,
+	range: R2Range | undefined,
+	info: R2Object | undefined,
+): Promise<R2ObjectBody | R2Object | null> {
+	const onlyIf = info ? { etagMatches: info.etag } : {};
+	const options = range ? { range, onlyIf } : { onlyIf };
+	try {
+		return await fromBucket("get", env.BUCKET.get(requireKey(key), options));
+	} catch (error) {
+		if (fileErrorCode(error) !== FILE_RANGE_CODE) {
+			throw error;
+		}
+		const { size } = requireFile(await filesInfo(env, key));
+		throw new ApiError(
+			416,
+			"range_not_satisfiable",
+			`The file has ${size} bytes.`,
+			{ "Content-Range": `bytes */${size}` },
+		);
+	}
+}
+
+/**
+ * Waits for R2.
+ *
+ * @param operation What it does, for the logs.
+ * @throws ApiError 400 when the client has sent too little, 503 when R2 gets too
+ * many requests, 502 when it fails; its own error for a range.
+ */
+async function fromBucket<T>(operation: string, work: Promise<T>): Promise<T> {
+	try {
+		return await work;
+	} catch (error) {
+		if (String(error).includes("FixedLengthStream")) {
+			throw new ApiError(
+				400,
+				"wrong_length",
+				"Send as many bytes as Content-Length says.",
+			);
+		}
+		const code = fileErrorCode(error) ?? "";
+		if (code === FILE_RANGE_CODE) {
+			throw error;
+		}
+		logError("R2 failed", error, { operation });
+		if (FILE_BUSY_CODES.includes(code)) {
+			throw new ApiError(
+				503,
+				"files_busy",
+				"Try again later: R2 takes one write per second and key.",
+				{ "Retry-After": "2" },
+			);
+		}
+		throw new ApiError(502, "files_failed", "R2 failed. The logs say why.");
+	}
+}
+
+/** Returns the code at the end of what R2 says: `get: … (10039)`. */
+function fileErrorCode(error: unknown): string | undefined {
+	return /\((\d+)\)$/.exec(String(error))?.[1];
+}
+
+function conditionFailed(): ApiError {
+	return new ApiError(
+		412,
+		"precondition_failed",
+		"The file is not as the conditions of the request want it.",
+	);
+}
+
+/**
+ * Checks the conditions of a request, in the order of RFC 9110.
+ *
+ * @returns Whether the client has this very file already.
+ * @throws ApiError 412 when it wants another.
+ */
+function isKnownFile(asked: Headers, { httpEtag, uploaded }: R2Object) {
+	// Dates in headers have no milliseconds. One that is not valid is never met.
+	const changed = Math.floor(uploaded.getTime() / 1000) * 1000;
+	const dateIn = (name: string) => Date.parse(asked.get(name) ?? "");
+	const match = asked.get("If-Match");
+	const isOther =
+		match === null
+			? changed > dateIn("If-Unmodified-Since")
+			: !hasEtag(match, httpEtag);
+	if (isOther) {
+		throw conditionFailed();
+	}
+	const noneMatch = asked.get("If-None-Match");
+	return noneMatch === null
+		? changed <= dateIn("If-Modified-Since")
+		: // Cloudflare makes an ETag weak where it compresses an answer.
+			hasEtag(noneMatch.replaceAll("W/", ""), httpEtag);
+}
+
+/** Tells whether a list of ETags, none of which has a comma, has one, or any. */
+function hasEtag(list: string, etag: string): boolean {
+	return list.split(",").some((entry) => ["*", etag].includes(entry.trim()));
+}
+
+/**
+ * Returns the conditions under which a request stores a file, as R2 takes them.
+ *
+ * @throws ApiError 400 for what are no ETags.
+ */
+function conditionsOfPut(asked: Headers): Headers {
+	const conditions = new Headers();
+	for (const name of ["If-Match", "If-None-Match"]) {
+		const value = asked.get(name);
+		if (value !== null && !/^(\*|((W\/)?"[^"]*"[ ,]*)+)$/.test(value)) {
+			throw new ApiError(
+				400,
+				"invalid_condition",
+				`Write ${name} as a list of ETags in quotes, or *.`,
+			);
+		}
+		if (value !== null) {
+			conditions.set(name, value);
+		}
+	}
+	const date = asked.get("If-Unmodified-Since");
+	if (date !== null && !Number.isNaN(Date.parse(date))) {
+		conditions.set("If-Unmodified-Since", date);
+	}
+	return conditions;
+}
+
+/**
+ * Returns the range that a request asks for. With several, with none that can be
+ * read, and with an `If-Range` of another file, the whole file is the answer.
+ */
+function rangeOf(asked: Headers, info?: R2Object): R2Range | undefined {
+	const wanted = asked.get("If-Range");
+	if (
+		wanted !== null &&
+		wanted !== info?.httpEtag &&
+		wanted !== info?.uploaded.toUTCString()
+	) {
+		return undefined;
+	}
+	const [, first, last] =
+		/^bytes=(?=.*\d)(\d*)-(\d*)$/i.exec(asked.get("Range") ?? "") ?? [];
+	if (first === undefined || last === undefined) {
+		return undefined;
+	}
+	if (first === "") {
+		return { suffix: Number(last) };
+	}
+	const offset = Number(first);
+	if (last === "") {
+		return { offset };
+	}
+	const length = Number(last) - offset + 1;
+	return length > 0 ? { offset, length } : undefined;
+}
+
+/** Returns where a range is in a file of this size. */
+function placeOf(range: R2Range, size: number) {
+	if ("suffix" in range) {
+		const length = Math.min(range.suffix, size);
+		return { offset: size - length, length };
+	}
+	const { offset = 0, length = size } = range;
+	return { offset, length: Math.min(length, size - offset) };
+}
+
+/** Returns a media type that may stand in a header. */
+function fileType(type: string | undefined): string {
+	return /^[\w.+-]+\/[\w.+-]+ *(;[\x20-\x7e]{0,99})?$/.test(type ?? "")
+		? String(type)
+		: FILE_OF_BYTES;
+}
+
+/** Returns the headers with which a file is sent. */
+function fileHeaders(file: R2Object, cacheControl: string): Headers {
+	const { key, size, httpEtag, httpMetadata, uploaded } = file;
+	const type = fileType(httpMetadata?.contentType);
+	return new Headers({
+		"Accept-Ranges": "bytes",
+		"Cache-Control": cacheControl,
+		"Content-Disposition": attachment(key),
+		"Content-Length": String(size),
+		"Content-Security-Policy":
+			"sandbox; default-src 'none'; frame-ancestors 'none'",
+		// A page of this site must not be able to load it as its own.
+		"Content-Type": /script|css|wasm/i.test(type) ? FILE_OF_BYTES : type,
+		ETag: httpEtag,
+		"Last-Modified": uploaded.toUTCString(),
+		"X-Content-Type-Options": "nosniff",
+	});
+}
+
+/** Returns the header that lets a browser save a file under the end of its key. */
+function attachment(key: string): string {
+	const name = key.split(/[/\\]/).at(-1) || "file";
+	const plain = name.replace(/[^\x20-\x7e]|["%]/gu, "_");
+	const encoded = encodeURIComponent(name).replace(
+		/['()*]/g,
+		(character) => `%${character.charCodeAt(0).toString(16)}`,
+	);
+	return `attachment; filename="${plain}"; filename*=UTF-8''${encoded}`;
+}
