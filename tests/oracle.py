@@ -161,6 +161,13 @@ FEATURES = {
         model=True,
         names=("/extract", "calendar_event", "calendarEvent", "structured-output"),
     ),
+    "ai": Feature(
+        bindings=(),
+        routes=("POST /ai/chat 🔒",),
+        guarded=True,
+        model=True,
+        names=("/ai/chat", "aiStream", "aiConversation", "ai_busy"),
+    ),
     "rate-limit": Feature(
         bindings=("RATE_LIMITER",),
         routes=(),
