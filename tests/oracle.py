@@ -181,6 +181,12 @@ FEATURES = {
         bindings=(),
         routes=(),
         names=("cronNightly", "cronQuarterHourly", "cronRun", "CronWork"),
+    "ai": Feature(
+        bindings=(),
+        routes=("POST /ai/chat 🔒",),
+        guarded=True,
+        model=True,
+        names=("/ai/chat", "aiStream", "aiConversation", "ai_busy"),
     ),
     "rate-limit": Feature(
         bindings=("RATE_LIMITER",),

@@ -229,6 +229,59 @@ export async function* modelTurn(
 }
 
 /**
+ * Streams an answer to a client, as server-sent events: `{"text":…}` for each
+ * piece, `{"truncated":true}` where the model's limit cut it, `[DONE]` at its end.
+ *
+ * @param first The first piece. Whoever has waited for it could still answer an
+ * error with a status.
+ * @param pieces The pieces after it.
+ * @param abort Stops them when the client goes away.
+ * @param explain Returns what the client may know of an error in the middle, which
+ * it gets as `{"error":{…}}` in place of `[DONE]`. What this throws breaks the
+ * response off.
+ */
+export function modelEvents(
+	first: IteratorResult<string, ModelEnd>,
+	pieces: AsyncGenerator<string, ModelEnd>,
+	abort: AbortController,
+	explain: (error: unknown) => ApiError,
+): ReadableStream<Uint8Array> {
+	const encoder = new TextEncoder();
+	return new ReadableStream({
+		// Not in `pull`: a client that reads slowly would hold up the model.
+		async start(controller) {
+			const send = (data: string) => {
+				if (!abort.signal.aborted) {
+					controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+				}
+			};
+			try {
+				let next = first;
+				for (; !next.done; next = await pieces.next()) {
+					send(JSON.stringify({ text: next.value }));
+				}
+				if (next.value.truncated) {
+					send(JSON.stringify({ truncated: true }));
+				}
+				send("[DONE]");
+			} catch (error) {
+				try {
+					const { code, message } = explain(error);
+					send(JSON.stringify({ error: { code, message } }));
+				} catch (reason) {
+					controller.error(reason);
+					return;
+				}
+			}
+			if (!abort.signal.aborted) {
+				controller.close();
+			}
+		},
+		cancel: () => abort.abort(),
+	});
+}
+
+/**
  * Guards an answer that is JSON.
  *
  * @param provider The provider's id, for the logs.

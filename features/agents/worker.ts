@@ -31,7 +31,7 @@ import type {
 	ModelMessage,
 	ModelTool,
 } from "../../base/model/worker";
-import { ModelRefusedError } from "../../base/model/worker";
+import { ModelRefusedError, modelEvents } from "../../base/model/worker";
 import { operatorOnly } from "../../base/operator/worker";
 import {
 	MODEL_WINDOW_CHARACTERS,
@@ -424,50 +424,6 @@ async function* watchPieces(
 	}
 }
 
-/**
- * Turns a reply into server-sent events. One that breaks off breaks the
- * response off, so that it does not look whole.
- *
- * @param agent The agent that replies.
- * @param first The first piece.
- * @param pieces The pieces after it.
- * @param abort Stops them when the client goes away.
- */
-function agentEvents(
-	agent: AiAgent,
-	first: IteratorResult<string, ModelEnd>,
-	pieces: AsyncGenerator<string, ModelEnd>,
-	abort: AbortController,
-): ReadableStream<Uint8Array> {
-	const encoder = new TextEncoder();
-	return new ReadableStream({
-		// Not in `pull`: a client that reads slowly would hold up the others.
-		async start(controller) {
-			const send = (data: string) => {
-				if (!abort.signal.aborted) {
-					controller.enqueue(encoder.encode(`data: ${data}\n\n`));
-				}
-			};
-			try {
-				let next = first;
-				for (; !next.done; next = await pieces.next()) {
-					send(JSON.stringify({ text: next.value }));
-				}
-				if (next.value.truncated) {
-					send(JSON.stringify({ truncated: true }));
-				}
-				send("[DONE]");
-				if (!abort.signal.aborted) {
-					controller.close();
-				}
-			} catch (error) {
-				controller.error(agentError(agent, error));
-			}
-		},
-		cancel: () => abort.abort(),
-	});
-}
-
 function showReminder(schedule: Schedule<ReminderPayload>): AgentReminder {
 	const { id, type, payload, time } = schedule;
 	const next = new Date(time * 1000).toISOString();
@@ -574,7 +530,15 @@ export class AiAgent extends Agent<Env, AgentState> {
 		const abort = new AbortController();
 		const pieces = this.reply(message, { signal: abort.signal });
 		try {
-			const events = agentEvents(this, await pieces.next(), pieces, abort);
+			// One that breaks off breaks the response off, so that it does not look whole.
+			const events = modelEvents(
+				await pieces.next(),
+				pieces,
+				abort,
+				(error) => {
+					throw agentError(this, error);
+				},
+			);
 			const headers = { "Content-Type": "text/event-stream" };
 			return new Response(events, { headers });
 		} catch (error) {
