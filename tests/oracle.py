@@ -181,6 +181,7 @@ FEATURES = {
         bindings=(),
         routes=(),
         names=("cronNightly", "cronQuarterHourly", "cronRun", "CronWork"),
+    ),
     "ai": Feature(
         bindings=(),
         routes=("POST /ai/chat 🔒",),
