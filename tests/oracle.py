@@ -165,6 +165,7 @@ FEATURES = {
         bindings=("DB",),
         files=(
             "migrations/0000_notes.sql",
+            "scripts/d1-migrate.mjs",
             "scripts/dev/d1.mjs",
             "test/migrate.ts",
         ),

@@ -37,7 +37,7 @@ JOURNAL = [
         "\t// Your crons",
         '\t"5 * * * *": (controller, env) => cronRun(controller, env, 60, countPages),',
     ),
-    ("src/index.ts", "\t// Your nightly work", "\tawait dropDrafts(env);"),
+    ("src/index.ts", "\t// Your nightly work", "\tawait dropDrafts(run.env);"),
     ("wrangler.jsonc", "\t\t\t// Your crons", '\t\t\t"5 * * * *",'),
 ]
 
@@ -278,6 +278,20 @@ def test_deploy_migrates_a_database_by_its_name_and_then_uploads(
         deploy(project, server)
     rows = cloudflare.database.execute("SELECT name FROM d1_migrations ORDER BY id")
     assert [name for (name,) in rows] == [SAMPLE, OWN]
+
+
+def test_deploy_in_a_terminal_migrates_without_asking(project: Path) -> None:
+    with account("test-d1-db") as (cloudflare, server):
+        process = pexpect.spawn(
+            str(NODE),
+            ["--run", "deploy"],
+            cwd=str(project),
+            env={**environment(server), "CI": ""},
+            timeout=120,
+        )
+        process.expect(pexpect.EOF)
+        assert "notes" in cloudflare.tables()
+        assert uploads(cloudflare) != []
 
 
 def test_a_migration_that_fails_stops_the_deploy(project: Path) -> None:

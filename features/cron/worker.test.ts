@@ -102,6 +102,15 @@ describe.each([
 	});
 });
 
+describe("the job of each quarter of an hour", () => {
+	it("says when the version that runs was deployed", async () => {
+		await run(QUARTER_HOURLY, "2026-11-22T10:15:00.000Z");
+		expect(logged()).toMatchObject([
+			{ deployed: env.CF_VERSION_METADATA.timestamp },
+		]);
+	});
+});
+
 describe("the nightly job", () => {
 	it("names the settings that are empty, and no value", async () => {
 		const settings = { FULL: "secret", EMPTY: "", ZERO: 0, NOTHING: null };
@@ -131,8 +140,8 @@ describe("a job of one's own", () => {
 		await cronRun(controller, env, 60, work);
 		expect(work.mock.calls).toEqual([
 			[
-				env,
 				{
+					env,
 					from: new Date("2026-11-22T09:00:00.000Z"),
 					to: new Date("2026-11-22T10:00:00.000Z"),
 				},

@@ -2,8 +2,13 @@ import { logInfo } from "../../base/log/worker";
 
 const CRON_DAY_MINUTES = 24 * 60;
 
-/** The time that a run is for: from `from` up to, but without, `to`. */
-export type CronPeriod = { from: Date; to: Date };
+/** What a run works with: the Worker's bindings, and the time that it is for. */
+export type CronRun = {
+	env: Env;
+	from: Date;
+	/** Itself left to the next run. */
+	to: Date;
+};
 
 /**
  * The work of a job. It may take minutes, fail, come late or run twice for the
@@ -13,26 +18,25 @@ export type CronPeriod = { from: Date; to: Date };
  * @throws Anything, so that the run counts as failed.
  */
 export type CronWork = (
-	env: Env,
-	period: CronPeriod,
+	run: CronRun,
 ) => Record<string, unknown> | Promise<Record<string, unknown>>;
 
 /**
  * Does what is due every quarter of an hour, for the one that has just ended.
- * Yours to write, as `async (env, { from, to }) => {`.
+ * Yours to write; until then it reports when this version was deployed.
  */
-export const cronQuarterHourlyWork: CronWork = async () => {
+export const cronQuarterHourlyWork: CronWork = async (run) => {
 	// Your quarter-hourly work
-	return {};
+	return { deployed: run.env.CF_VERSION_METADATA.timestamp };
 };
 
 /**
  * Does what is due every night, for the day before, from midnight to midnight
- * UTC. Yours to write, as `async (env, { from, to }) => {`.
+ * UTC. Yours to write; until then it reports which settings are empty.
  */
-export const cronNightlyWork: CronWork = async (env) => {
+export const cronNightlyWork: CronWork = async (run) => {
 	// Your nightly work
-	return { empty: cronEmptySettings(env) };
+	return { empty: cronEmptySettings(run.env) };
 };
 
 /**
@@ -82,8 +86,8 @@ export async function cronRun(
 	}
 	const length = minutes * 60_000;
 	const end = Math.floor(scheduledTime / length) * length;
-	const period = { from: new Date(end - length), to: new Date(end) };
+	const [from, to] = [new Date(end - length), new Date(end)];
 	const lateSeconds = Math.round((Date.now() - scheduledTime) / 1000);
-	const done = await work(env, period);
-	logInfo("Cron job done", { cron, ...period, lateSeconds, ...done });
+	const done = await work({ env, from, to });
+	logInfo("Cron job done", { cron, from, to, lateSeconds, ...done });
 }

@@ -34,7 +34,7 @@ app.get("/reports", async (c) => {
 });
 
 /** Counts the pages, once per hour however often it runs. */
-const countPages: CronWork = async (env, { from }) => {
+const countPages: CronWork = async ({ env, from }) => {
 	const report = await d1Query(env, (db) =>
 		db
 			.prepare(
