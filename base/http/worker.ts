@@ -138,7 +138,7 @@ const addHeaders = createMiddleware<AppEnv>(async (c, next) => {
 	try {
 		c.res.headers.set("X-Request-Id", c.var.requestId);
 	} catch {
-		// Responses of `fetch` and Durable Objects are immutable; this copies them.
+		// Headers of `fetch` and of Durable Objects are immutable; this copies them.
 		c.header("X-Request-Id", c.var.requestId);
 	}
 	const { headers } = c.res;
