@@ -18,8 +18,8 @@ export async function hasApiToken<E extends AppEnv>(c: Context<E>) {
 	if (!secret) {
 		return false;
 	}
-	// Digests have one length and tell nothing about the secret, so that the
-	// time of comparing them does not either.
+	// Digests have one length, and the time it takes to compare them tells nothing
+	// about the secret.
 	const encoder = new TextEncoder();
 	const token = bearerToken(c) ?? "";
 	return crypto.subtle.timingSafeEqual(

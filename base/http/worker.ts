@@ -70,8 +70,8 @@ export function isUpgrade<E extends AppEnv>(c: Context<E>): boolean {
 /**
  * Tells whether the page that sent a request may act for its user.
  *
- * @param c The request. Without an `Origin` header it is no browser's
- * cross-site request, and trusted.
+ * @param c The request. Without an `Origin` header, no browser
+ * sent it across sites, so it is trusted.
  * @returns Whether `Origin` is this Worker's own, or listed in the
  * `ALLOWED_ORIGINS` var.
  */
@@ -100,7 +100,7 @@ export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
 }
 
 function isAllowedOrigin(env: Env, origin: string): boolean {
-	// Browsers send `null` for pages of no origin: those are nobody's.
+	// Browsers send `null` for pages without an origin: never trust those.
 	return (
 		URL.canParse(origin) &&
 		env.ALLOWED_ORIGINS.split(",")
@@ -126,7 +126,7 @@ const DEFAULT_HEADERS = Object.entries({
 	"X-XSS-Protection": "0",
 });
 
-/** Gives a request its id, never the client's: it need not be unique. */
+/** Gives a request its id, never the client's, which need not be unique. */
 const identify = createMiddleware<AppEnv>(async (c, next) => {
 	c.set("requestId", crypto.randomUUID());
 	await next();
@@ -138,7 +138,7 @@ const addHeaders = createMiddleware<AppEnv>(async (c, next) => {
 	try {
 		c.res.headers.set("X-Request-Id", c.var.requestId);
 	} catch {
-		// The headers of `fetch` and of Durable Objects never change; this copies them.
+		// Headers of `fetch` and of Durable Objects are immutable; this copies them.
 		c.header("X-Request-Id", c.var.requestId);
 	}
 	const { headers } = c.res;

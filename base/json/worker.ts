@@ -6,7 +6,7 @@ import { ApiError } from "../http/worker";
 
 const JSON_BODY_BYTES = 64 * 1024;
 const JSON_BODY_LEVELS = 100;
-/** How much of what is wrong with an input is told. */
+/** How many issues of an input an error lists, and how long each may be. */
 const ISSUES = { shown: 20, characters: 200 };
 
 function bodyTooLarge(): never {

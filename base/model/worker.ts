@@ -8,7 +8,7 @@ export const MODEL_TIMEOUT_MS = 120_000;
 /** How often the model is asked for one answer; tools run in between. */
 const MODEL_ROUNDS = 8;
 
-/** Statuses that say that the provider will never take this very request. */
+/** Statuses by which the provider says that it will never take this request. */
 const REFUSED_STATUSES = [400, 413, 422];
 
 /** One message of a conversation with the model. */
@@ -89,12 +89,12 @@ export class ModelBusyError extends ApiError {
 	}
 }
 
-/** The answer to a request for which something is not set up; says what. */
+/** A 503 that says which setting is missing. */
 export function modelNotConfigured(message: string): ApiError {
 	return new ApiError(503, "model_not_configured", message);
 }
 
-/** Makes a tool: types its input after its schema. */
+/** Makes a tool, with its input typed by its schema. */
 export function modelTool<Schema extends z.ZodType>(tool: {
 	description: string;
 	input: Schema;
@@ -205,7 +205,7 @@ export async function* modelTurn(
 		for (let round = 0; round < MODEL_ROUNDS; round++) {
 			const { text, calls, truncated } = yield* ask(results, limit.signal);
 			isEmpty &&= text === "";
-			// A call that was cut off is no call.
+			// A call that was cut off does not count.
 			if (calls.length === 0 || truncated) {
 				if (isEmpty) {
 					throw new ModelAnswerError("It is empty");
@@ -287,8 +287,8 @@ export function modelEvents(
  * @param provider The provider's id, for the logs.
  * @param ask Asks for what a JSON Schema describes, until its signal aborts.
  * @returns The answer, as the schema returns it.
- * @throws ApiError as `modelError` has it, also when the answer is something
- * else than asked for; what `signal` aborts with.
+ * @throws ApiError as `modelError` has it, also when the answer is not what
+ * was asked for; what `signal` aborts with.
  */
 export async function modelAnswer<Schema extends z.ZodType>(
 	provider: string,
@@ -320,7 +320,7 @@ function reasonOf(signal: AbortSignal, error: unknown): unknown {
 	return signal.aborted ? signal.reason : error;
 }
 
-/** Waits for work no longer than until a signal aborts, whatever it does. */
+/** Waits for work, but only until a signal aborts. */
 async function untilAborted<T>(
 	signal: AbortSignal,
 	work: Promise<T>,
@@ -363,7 +363,7 @@ async function useTool(
 	}
 }
 
-/** Parses the input of a call; a schema says best what is wrong with no JSON. */
+/** Parses the input of a call. The schema then refuses what is not JSON. */
 function inputOf({ input }: ModelCall): unknown {
 	try {
 		return typeof input === "string" ? JSON.parse(input || "{}") : input;

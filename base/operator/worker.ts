@@ -40,7 +40,7 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 });
 //% if "auth" in features
 
-/** Middleware: lets users with a session pass, who are then in `c.var.session`. */
+/** Middleware: lets only users with a session pass, as `c.var.session`. */
 export const sessionOnly = createMiddleware<
 	AppEnv & { Variables: { session: AuthSession } }
 >(async (c, next) => {

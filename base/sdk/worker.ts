@@ -15,7 +15,7 @@ export function modelOptions(
 	secret: keyof Env & `${string}_API_KEY`,
 	url: string,
 ) {
-	// Anything else cannot be a header, and the runtime would log it.
+	// Anything else is not a valid header, and the runtime would log it.
 	if (!/^[\x21-\x7e]+$/.test(env[secret] ?? "")) {
 		throw modelNotConfigured(
 			`Set ${secret}: locally in .dev.vars (then restart dev), else with wrangler secret put ${secret}.`,

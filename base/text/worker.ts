@@ -3,7 +3,7 @@ import * as z from "zod";
 /**
  * Returns a schema for text of 1 to `maxBytes` bytes of UTF-8 on one line:
  * without control characters, which a terminal obeys, and without those that
- * turn the direction of writing, which make it read as another text.
+ * change the writing direction, which can make it read as another text.
  */
 export function plainText(maxBytes: number) {
 	return z

@@ -109,7 +109,7 @@ type AgentAsker = {
 };
 
 /**
- * Returns what a client may know of an error. The logs get what it may not.
+ * Returns what a client may know of an error. The logs get the rest.
  *
  * @param agent The agent that failed.
  */
@@ -136,7 +136,7 @@ function agentErrorText({ code, message, issues }: ApiError): string {
 
 /**
  * Method decorator: hides from clients what they may not know of an error, since
- * the library sends them the message of any.
+ * the library sends them the message of every error.
  */
 export function agentsGuarded<
 	This extends AiAgent,
@@ -250,7 +250,7 @@ function agentName<E extends AppEnv>(c: Context<E>): string {
  * @param segment The class's name in kebab case, such as `support-agent`.
  * @param namespace Picks the class's binding.
  * @param guard Middleware that decides who may use an agent, by its name and by
- * `c.var`. A ticket carries the right of who asked for it.
+ * `c.var`. A ticket has the rights of whoever asked for it.
  */
 export function makeAgentRoutes(
 	segment: string,
@@ -375,7 +375,7 @@ class AgentTurns {
 		next?.begin();
 	}
 
-	/** Takes their places from those who have gone away. */
+	/** Frees the places of those who have gone away. */
 	#dropUnwanted(): void {
 		const unwanted = this.#waiting.filter(({ isWanted }) => !isWanted());
 		this.#waiting = this.#waiting.filter((turn) => !unwanted.includes(turn));
@@ -391,7 +391,7 @@ function fromQuestion(messages: ModelMessage[]): ModelMessage[] {
 	return start === -1 ? [] : messages.slice(start);
 }
 
-/** The same tools, which tell when one of them is about to run. */
+/** Returns the same tools, but calls `tell` before one of them runs. */
 function watchTools(
 	tools: Record<string, ModelTool>,
 	tell: () => void,
@@ -406,7 +406,7 @@ function watchTools(
 	return Object.fromEntries(watched);
 }
 
-/** The same pieces, each told of before it is passed on. */
+/** Yields the same pieces, but calls `tell` with each one first. */
 async function* watchPieces(
 	pieces: AsyncGenerator<string, ModelEnd>,
 	tell: (piece: string) => void,
@@ -419,7 +419,7 @@ async function* watchPieces(
 		}
 		return next.value;
 	} finally {
-		// Where this is left early, so are they.
+		// A caller that stops early stops the pieces too.
 		await pieces.return({ truncated: false });
 	}
 }
@@ -461,7 +461,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
-		// Of two messages with one source only the first is kept.
+		// Of two messages with the same source, only the first is kept.
 		this.sql`CREATE TABLE IF NOT EXISTS messages (
 			id INTEGER PRIMARY KEY AUTOINCREMENT,
 			role TEXT NOT NULL,
@@ -600,7 +600,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 		}
 	}
 
-	/** Logs what failed outside of a call; who asked for it gets a failure. */
+	/** Logs what failed outside of a call, and lets it fail for the client. */
 	override onError(connectionOrError: unknown, error?: unknown): void {
 		const cause = error ?? connectionOrError;
 		agentError(this, cause);
@@ -637,7 +637,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	}
 
 	/**
-	 * Forgets all messages, on all pages too, and that of a turn which still runs.
+	 * Forgets all messages, on all pages too, even that of a turn that still runs.
 	 * The title and the reminders to come stay.
 	 */
 	@callable()
@@ -737,7 +737,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	 * Replies to a message. Both are kept once the reply has ended, so that one
 	 * that breaks off leaves nothing behind.
 	 *
-	 * @param asker Who it is for; whoever does not say wants all of it.
+	 * @param asker Who it is for; by default, somebody who wants all of it.
 	 * @throws ApiError when the model cannot be used or fails, or when too many
 	 * messages wait already.
 	 */
@@ -794,7 +794,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 			try {
 				return yield* watchPieces(pieces, touch);
 			} catch (error) {
-				// What was said or done already is not to be repeated.
+				// Never repeat what was said or done already.
 				const isLast = history.length === 0 || !isFresh;
 				if (isLast || !(error instanceof ModelRefusedError)) {
 					throw error;
@@ -851,7 +851,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	}
 
 	/**
-	 * Schedules a reminder. One that repeats and is there already stays alone.
+	 * Schedules a reminder. A repeating one that is there already is not added.
 	 *
 	 * @throws ApiError 400 for a date that is past or more than a year ahead, or
 	 * a cron expression that never comes.

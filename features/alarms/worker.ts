@@ -22,7 +22,7 @@ type ReminderRecord = {
 	counted: number | null;
 	/** When it fires next. */
 	due: number;
-	/** How often the last firing has failed, while it is to be tried again. */
+	/** How often the last firing has failed, while it waits to be tried again. */
 	failures: number;
 };
 
@@ -128,8 +128,8 @@ export class Reminder extends DurableObject<Env> {
 	}
 
 	/**
-	 * Counts the firing and sets the next alarm, and only then fires: what happens
-	 * from there on can take neither back. The runtime calls it at least once for
+	 * Counts the firing and sets the next alarm, and only then fires: nothing after
+	 * that can undo either. The runtime calls it at least once for
 	 * each alarm.
 	 */
 	override async alarm(info?: AlarmInvocationInfo): Promise<void> {
@@ -167,7 +167,7 @@ export class Reminder extends DurableObject<Env> {
 		}
 	}
 
-	// The runtime may not: it retries no alarm whose handler has set the next.
+	// The runtime does not retry an alarm whose handler has set the next one.
 	async #tryAgain(claimed: ReminderRecord, failures: number): Promise<void> {
 		const { storage } = this.ctx;
 		const record = await storage.get<ReminderRecord>("reminder");

@@ -56,7 +56,7 @@ function authSetCookies<E extends AppEnv>(
 	}
 }
 
-/** Where KV holds a session. Its keys open nothing, whoever lists them. */
+/** Returns where KV holds a session. Whoever lists the keys can open nothing. */
 async function authSessionKey(token: string): Promise<string> {
 	const bytes = new TextEncoder().encode(token);
 	const digest = await crypto.subtle.digest("SHA-256", bytes);
@@ -103,7 +103,7 @@ export async function authStartSession<E extends AppEnv>(
 }
 
 /**
- * Returns the session of a request, looked up once however often it is asked for.
+ * Returns the session of a request, which is looked up only once.
  *
  * @returns The session; `null` without a token, or with one that is unknown,
  * ended or expired.
@@ -156,7 +156,7 @@ export async function authEndSessions(env: Env, userId: string): Promise<void> {
 	} while (cursor !== null);
 }
 
-// No session starts or ends others, and so outlives its own end.
+// A session that could start others would outlive its own end.
 const authTokenOnly = createMiddleware<AppEnv>(async (c, next) => {
 	if (!(await hasApiToken(c))) {
 		throw unauthorized();

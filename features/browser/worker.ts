@@ -126,7 +126,7 @@ app.get("/browser", operatorOnly, async (c) => {
 /**
  * Starts a browser.
  *
- * @throws ApiError 503 when there is none to have. Only the logs say why.
+ * @throws ApiError 503 when none is available. Only the logs say why.
  */
 async function launchBrowser<E extends AppEnv>(
 	c: Context<E>,
@@ -180,8 +180,8 @@ async function pageTimeout(): Promise<never> {
  * @param browser A new browser, which its caller closes.
  * @param url The page's URL.
  * @param check A check of URLs that may know some names already.
- * @returns Where redirects have led to, the title, and the visible text. The
- * end of a very long one is missing.
+ * @returns The URL after redirects, the title, and the visible text. A very long
+ * one is cut.
  * @throws ApiError 400 when the page, or where it leads to, is not public; 502
  * when it cannot be loaded or is an error page.
  */
@@ -213,7 +213,7 @@ async function readPage(page: Page, url: URL) {
 	if (!response?.ok()) {
 		throw new Error(`status ${response?.status()}`);
 	}
-	// Cut where it is, since all of it could be more than a Worker can hold.
+	// Cut in the browser, since all of it could be more than a Worker can hold.
 	const cut = `.slice(0, ${PAGE_TEXT_LENGTH})`;
 	const title = await page.evaluate(`document.title${cut}`);
 	const text = await page.evaluate(`document.body?.innerText${cut}`);
@@ -250,7 +250,7 @@ function urlCheck(): (url: URL) => Promise<Refusal> {
  * @param browser A browser that has opened nothing yet.
  * @param check What decides about each URL.
  * @returns A function that tells whether its page was refused, at the start or
- * at a redirect. What a page asks for besides is left out without a word.
+ * at a redirect. Other requests that are refused fail silently.
  */
 async function guardBrowser(
 	browser: Browser,
@@ -258,8 +258,8 @@ async function guardBrowser(
 ): Promise<() => boolean> {
 	let isBlocked = false;
 	let pageFrame: string | undefined;
-	// Of the browser itself: what Puppeteer intercepts for a page misses workers
-	// and the first request of a new window.
+	// Of the whole browser: Puppeteer's interception of a page misses workers and
+	// the first request of a new window.
 	const devtools = await browser.target().createCDPSession();
 	devtools.on("Fetch.requestPaused", async (event) => {
 		const { frameId, request, requestId, resourceType } = event;
@@ -300,8 +300,8 @@ async function passDocument(
 	event: CDPEvents["Fetch.requestPaused"],
 ): Promise<void> {
 	const { requestId, responseStatusCode = 0, responseHeaders = [] } = event;
-	// A failure has no status. A redirect has no body that the browser would show,
-	// and is none without a place to go to.
+	// A failure has no status. The browser shows no body of a redirect, unless it
+	// has no target.
 	const isRedirect =
 		[301, 302, 303, 307, 308].includes(responseStatusCode) &&
 		responseHeaders.some(
@@ -311,7 +311,7 @@ async function passDocument(
 		await devtools.send("Fetch.continueRequest", { requestId });
 		return;
 	}
-	// A policy that is added without giving the body anew has no effect.
+	// An added policy has no effect unless the body is sent again.
 	const { body } = await devtools.send("Fetch.getResponseBody", { requestId });
 	await devtools.send("Fetch.fulfillRequest", {
 		requestId,
@@ -320,7 +320,7 @@ async function passDocument(
 			...responseHeaders,
 			{ name: "Content-Security-Policy", value: PAGE_POLICY },
 		],
-		body, // In base64, which is how it came.
+		body, // In base64, as it came.
 	});
 }
 

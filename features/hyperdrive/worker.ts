@@ -7,7 +7,7 @@ import { operatorOnly } from "../../base/operator/worker";
 const DATABASE_TIMEOUT_MS = 10_000;
 
 /**
- * An error of the database that nobody has turned into an answer of its own.
+ * An error of the database that no caller has turned into an answer of its own.
  *
  * The client gets a 502 that says nothing of it. Its cause is Postgres.js's error.
  */
@@ -27,8 +27,8 @@ export class DatabaseError extends ApiError {
  * Asks the database through Hyperdrive: in a route, a Durable Object, an agent
  * or a step of a Workflow.
  *
- * @param query Gets a client that ends with it. Values belong in the tagged
- * template, which sends them apart from the SQL.
+ * @param query Gets a client, which is closed afterwards. Values belong in the
+ * tagged template, which sends them apart from the SQL.
  * @param about What the log line of a failure tells, such as a `requestId`.
  * @returns What `query` returned.
  * @throws What `query` threw; DatabaseError instead of an error of the database,
@@ -46,7 +46,7 @@ export async function hyperdriveQuery<T>(
 	const end = new AbortController();
 	const broken = new Set<unknown>();
 	const options = {
-		max: 5, // The runtime opens six connections a request at most.
+		max: 5, // The runtime opens at most six connections per request.
 		fetch_types: false, // Saves a round trip; array columns would need it.
 		socket: () =>
 			connect({ host, port, signal: end.signal }).on("error", (error) =>

@@ -37,7 +37,7 @@ app.post("/requests", operatorOnly, async (c) => {
 	const body = await readJson(c, z.unknown());
 	const key = idempotencyKey(c);
 	const requestId = await queuesSend(c.env, body, {
-		// The same key gives the same id, by which the upstream knows a repeat.
+		// The same key gives the same id, by which the upstream recognises a repeat.
 		requestId:
 			key === undefined
 				? c.var.requestId
@@ -56,8 +56,8 @@ app.post("/requests", operatorOnly, async (c) => {
  * Queues a request for the upstream, from anywhere in the Worker.
  *
  * @param body Any JSON.
- * @param origin The request that the body came with. What is left out is as if
- * the body had been posted to `/requests`; the id is then a new one.
+ * @param origin The request that the body came with. What is left out is that of
+ * a post to `/requests`, with a new id.
  * @returns The `requestId`.
  * @throws ApiError 503 when no upstream is set, 413 when the message would be too
  * large; Error when the queue does not take it.
@@ -197,7 +197,7 @@ function readBatch({ queue, messages }: MessageBatch): Delivery[] {
 		}
 		const { id: messageId, attempts } = message;
 		logError("Malformed message", error, { queue, messageId, attempts });
-		// Time makes it no better: on to the dead-letter queue without delay.
+		// Waiting does not help: on to the dead-letter queue without delay.
 		message.retry({ delaySeconds: 0 });
 		return [];
 	});

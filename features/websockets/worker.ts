@@ -113,7 +113,7 @@ function isFlooding(socket: WebSocket): boolean {
 	const client: ChatClient = socket.deserializeAttachment();
 	// Each message takes its share of a second. A burst runs ahead of the clock.
 	const busyUntil = Math.max(now, client.busyUntil) + 1000 / perSecond;
-	// Both take a microsecond, much less than to pass the message on.
+	// Both take a microsecond, much less than passing the message on.
 	socket.serializeAttachment({ ...client, busyUntil } satisfies ChatClient);
 	return busyUntil - now > (1000 / perSecond) * burst;
 }

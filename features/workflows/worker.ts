@@ -142,7 +142,7 @@ app.post("/workflows/:id/approval", operatorOnly, async (c) => {
 });
 
 /**
- * Checks what an instance was started with: not every one is by the route.
+ * Checks what an instance was started with, since it need not be by the route.
  *
  * @throws NonRetryableError when it is not a valid request.
  */
@@ -157,8 +157,8 @@ function workflowsCheck(params: unknown): WorkflowsRequest {
 /**
  * Waits for a person's decision.
  *
- * @returns The first one, which may have come before this waits; a no when
- * nobody makes one in time.
+ * @returns The first one, which may have come before this waits; not
+ * approved when nobody makes one in time.
  */
 export async function workflowsDecide(step: WorkflowStep): Promise<Decision> {
 	try {
@@ -172,7 +172,7 @@ export async function workflowsDecide(step: WorkflowStep): Promise<Decision> {
 			decidedAt: event.timestamp.toISOString(),
 		};
 	} catch (error) {
-		// Nothing but the message tells a time-out from other errors.
+		// Only the message tells a time-out from other errors.
 		if (!/\btimed out\b/.test(String(error))) {
 			throw error;
 		}
@@ -184,7 +184,7 @@ export async function workflowsDecide(step: WorkflowStep): Promise<Decision> {
  * Tells people what has happened. Send your e-mail or chat message from here.
  *
  * A step may run more than once: pass `instance` and `message` on, so that the
- * receiver knows a repeat.
+ * receiver recognises a repeat.
  */
 async function workflowsTell(
 	instance: string,

@@ -16,12 +16,12 @@ import {
 import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
 
 /**
- * How many characters of a conversation the model takes. They have fewer than
- * the 100,000 tokens beyond which the default model costs five times as much.
+ * How many characters of a conversation the model takes. That stays below the
+ * 100,000 tokens beyond which the default model costs five times as much.
  */
 export const MODEL_WINDOW_CHARACTERS = 100_000;
 
-/** How an answer ends that is of use, and whether that cut it off. */
+/** How a usable answer ends, and whether that cut it off. */
 const MODEL_ENDS: Record<string, { truncated: boolean }> = {
 	end_turn: { truncated: false },
 	tool_use: { truncated: false },
@@ -112,7 +112,7 @@ export function modelText(
 		if (end === undefined) {
 			throw new ModelAnswerError(`It ended with ${stop_reason}`);
 		}
-		// Whole: the model wants back what it has thought before a call.
+		// Whole, since the model wants its thinking before a call back.
 		conversation.push({ role: "assistant", content });
 		return {
 			text: content

@@ -17,8 +17,8 @@ import {
 import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
 
 /**
- * How many characters of a conversation the model takes. They have fewer than
- * the 272,000 tokens beyond which the default model costs twice as much.
+ * How many characters of a conversation the model takes. That stays below the
+ * 272,000 tokens beyond which the default model costs twice as much.
  */
 export const MODEL_WINDOW_CHARACTERS = 250_000;
 

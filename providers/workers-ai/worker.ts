@@ -24,7 +24,7 @@ const MODEL_TOKENS = 4096;
  */
 export const MODEL_WINDOW_CHARACTERS = 36_000;
 
-/** The HTTP statuses of Workers AI's codes. Of other codes none is needed. */
+/** The HTTP statuses of Workers AI's codes. Other codes need none. */
 const MODEL_STATUSES: Record<string, number> = {
 	3003: 400,
 	5004: 400,
