@@ -30,6 +30,7 @@ onSubmit("#ai form", async ({ text = "" }) => {
 	const asked = [...messages, { role: "user", content: text }];
 	const notes = [];
 	let answer = "";
+	/** @returns {Said[]} */
 	const said = () => [...asked, { role: "assistant", content: answer }];
 	try {
 		for await (const { text: piece = "", truncated } of ask(

@@ -343,7 +343,7 @@ describe("a query", () => {
 
 	it("returns what its callback returns, and passes on what that throws", async () => {
 		expect(await d1Query(env, async () => 7)).toBe(7);
-		const mine = new RangeError("D1 is mine");
+		const mine = new RangeError("Mine, no D1_ERROR: of the database");
 		const run = d1Query(env, () => Promise.reject(mine));
 		await expect(run).rejects.toBe(mine);
 		await expect(d1Query(env, () => Promise.reject("text"))).rejects.toBe(
@@ -432,6 +432,25 @@ describe("a query", () => {
 			});
 			expect(log).toHaveBeenCalledTimes(1);
 			expect(String(log.mock.calls[0]?.[0])).toContain(message);
+		},
+	);
+
+	it.each([
+		["GET", "/notes"],
+		["GET", "/notes/1"],
+		["POST", "/notes"],
+		["DELETE", "/notes/1"],
+	])(
+		"that fails is logged with the id of its request: %s %s",
+		async (method, path) => {
+			fail("D1_ERROR: Network connection lost.");
+			const body = method === "POST" ? JSON.stringify(NOTE) : null;
+			const headers = { ...OPERATOR, ...JSON_TYPE };
+			const response = await request(path, { method, headers, body });
+			expect(response.status).toBe(502);
+			expect(JSON.parse(String(log.mock.calls[0]?.[0]))).toMatchObject({
+				requestId: response.headers.get("X-Request-Id"),
+			});
 		},
 	);
 

@@ -24,6 +24,9 @@ export type Note = z.infer<typeof newNote> & {
 	createdAt: string;
 };
 
+/** What a log line is about, such as a `requestId`. */
+type D1LogFields = Record<string, unknown>;
+
 /** Some of the notes, and where the next ones begin. */
 export type NotesPage = { notes: Note[]; nextCursor: string | null };
 
@@ -70,14 +73,14 @@ export class D1QueryError extends ApiError {
  * Asks the database: in a route, a job, a Durable Object or a step of a Workflow.
  *
  * @param query Gets the database. Values belong in `bind`, never in the SQL.
- * @param about What the log line of a failure tells, such as a `requestId`.
+ * @param about What the log line of a failure tells.
  * @returns What `query` returned.
  * @throws What `query` threw; D1QueryError instead of an error of D1.
  */
 export async function d1Query<T>(
 	env: Env,
 	query: (db: D1Database) => Promise<T>,
-	about: Record<string, unknown> = {},
+	about: D1LogFields = {},
 ): Promise<T> {
 	try {
 		return await query(env.DB);
@@ -99,7 +102,7 @@ function isD1Failure({ message }: Error): boolean {
 function logD1Failure(
 	{ sqliteCode }: D1QueryError,
 	error: Error,
-	about: Record<string, unknown>,
+	about: D1LogFields,
 ): void {
 	if (sqliteCode === "SQLITE_CONSTRAINT") {
 		// The database works, and most callers have an answer to this.
@@ -124,17 +127,18 @@ function logD1Failure(
 export async function notesCreate(
 	env: Env,
 	note: z.input<typeof newNote>,
+	about: D1LogFields = {},
 ): Promise<Note> {
 	const { title, body } = parseInput(newNote, note);
-	const created = await d1Query(env, (db) =>
+	const insert = (db: D1Database) =>
 		db
 			.prepare(
 				`INSERT INTO notes (title, body) VALUES (?, ?)
 				RETURNING id, title, body, created_at AS createdAt`,
 			)
 			.bind(title, body)
-			.first<Note>(),
-	);
+			.first<Note>();
+	const created = await d1Query(env, insert, about);
 	if (created === null) {
 		throw new Error("The database returned no note");
 	}
@@ -142,16 +146,20 @@ export async function notesCreate(
 }
 
 /** Reads a note; `null` when there is none of this id. */
-export function notesRead(env: Env, id: number): Promise<Note | null> {
-	return d1Query(env, (db) =>
+export function notesRead(
+	env: Env,
+	id: number,
+	about: D1LogFields = {},
+): Promise<Note | null> {
+	const select = (db: D1Database) =>
 		db
 			.prepare(
 				`SELECT id, title, body, created_at AS createdAt
 				FROM notes WHERE id = ?`,
 			)
 			.bind(id)
-			.first<Note>(),
-	);
+			.first<Note>();
+	return d1Query(env, select, about);
 }
 
 /**
@@ -165,20 +173,21 @@ export function notesRead(env: Env, id: number): Promise<Note | null> {
 export async function notesList(
 	env: Env,
 	page: z.input<typeof notesPage> = {},
+	about: D1LogFields = {},
 ): Promise<NotesPage> {
 	const { limit, cursor } = parseInput(notesPage, page, "invalid_query");
 	const before =
 		cursor === undefined ? Number.MAX_SAFE_INTEGER : readNotesCursor(cursor);
 	// One more than asked for says whether there is a next page.
-	const { results } = await d1Query(env, (db) =>
+	const select = (db: D1Database) =>
 		db
 			.prepare(
 				`SELECT id, title, body, created_at AS createdAt
 				FROM notes WHERE id < ? ORDER BY id DESC LIMIT ?`,
 			)
 			.bind(before, limit + 1)
-			.all<Note>(),
-	);
+			.all<Note>();
+	const { results } = await d1Query(env, select, about);
 	const notes = results.slice(0, limit);
 	const last = notes.at(-1);
 	const isEnd = results.length <= limit || last === undefined;
@@ -186,10 +195,14 @@ export async function notesList(
 }
 
 /** Deletes a note; returns whether there was one. */
-export async function notesDelete(env: Env, id: number): Promise<boolean> {
-	const { meta } = await d1Query(env, (db) =>
-		db.prepare("DELETE FROM notes WHERE id = ?").bind(id).run(),
-	);
+export async function notesDelete(
+	env: Env,
+	id: number,
+	about: D1LogFields = {},
+): Promise<boolean> {
+	const remove = (db: D1Database) =>
+		db.prepare("DELETE FROM notes WHERE id = ?").bind(id).run();
+	const { meta } = await d1Query(env, remove, about);
 	return meta.changes > 0;
 }
 
@@ -222,13 +235,15 @@ function noNote(): ApiError {
 }
 
 app.get("/notes", async (c) => {
+	const { requestId } = c.var;
 	const page = parseInput(notesQuery, c.req.query(), "invalid_query");
-	return c.json(await notesList(c.env, page));
+	return c.json(await notesList(c.env, page, { requestId }));
 });
 
 app.get("/notes/:id", async (c) => {
+	const { requestId } = c.var;
 	const id = notesId(c.req.param("id"));
-	const note = id === null ? null : await notesRead(c.env, id);
+	const note = id === null ? null : await notesRead(c.env, id, { requestId });
 	if (note === null) {
 		throw noNote();
 	}
@@ -236,13 +251,16 @@ app.get("/notes/:id", async (c) => {
 });
 
 app.post("/notes", operatorOnly, async (c) => {
-	const note = await notesCreate(c.env, await readJson(c, newNote));
+	const { requestId } = c.var;
+	const body = await readJson(c, newNote);
+	const note = await notesCreate(c.env, body, { requestId });
 	return c.json(note, 201, { Location: `/notes/${note.id}` });
 });
 
 app.delete("/notes/:id", operatorOnly, async (c) => {
+	const { requestId } = c.var;
 	const id = notesId(c.req.param("id"));
-	if (id === null || !(await notesDelete(c.env, id))) {
+	if (id === null || !(await notesDelete(c.env, id, { requestId }))) {
 		throw noNote();
 	}
 	return c.body(null, 204);
