@@ -690,7 +690,11 @@ describe("a route of one's own", () => {
 	it("stores and sends a file that no cache keeps unless told", async () => {
 		const stored = await own.request(
 			"/avatar",
-			{ method: "PUT", headers: { "Content-Length": "13" }, body: TEXT },
+			{
+				method: "PUT",
+				headers: { "Content-Length": "13", "Content-Type": "text/plain" },
+				body: TEXT,
+			},
 			env,
 		);
 		expect(await stored.text()).toBe("avatars/ada");

@@ -215,6 +215,7 @@ export async function filesReceive<E extends AppEnv>(
 	const type = headers.get("Content-Type");
 	// The length may be wrong: where another Worker sends the request, nothing
 	// else compares.
+	// Awaited here, or older runtimes report an error that nobody handles yet.
 	return await filesPut(
 		c.env,
 		key,
