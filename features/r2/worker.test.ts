@@ -1,7 +1,16 @@
 import { env, exports } from "cloudflare:workers";
+import type { Context } from "hono";
+import { Hono } from "hono";
 import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { filesDelete, filesGet, filesList, filesPut } from "./worker";
+import {
+	filesDelete,
+	filesGet,
+	filesList,
+	filesPut,
+	filesReceive,
+	filesSend,
+} from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const TEXT = "Hello, world!";
@@ -371,12 +380,20 @@ describe("a condition", () => {
 		expect(read).not.toHaveBeenCalled();
 	});
 
-	it("of the time at which the file was stored gets 304", async () => {
+	it("of the second in which the file was stored gets 304", async () => {
 		const { headers } = await request("HEAD", "/files/a");
-		const response = await get("/files/a", {
-			"If-Modified-Since": headers.get("Last-Modified") ?? "",
-		});
-		expect(response.status).toBe(304);
+		const stored = headers.get("Last-Modified") ?? "";
+		const before = new Date(Date.parse(stored) - 1000).toUTCString();
+		for (const [name, date, status] of [
+			["If-Modified-Since", stored, 304],
+			["If-Modified-Since", before, 200],
+			["If-Unmodified-Since", stored, 200],
+			["If-Unmodified-Since", before, 412],
+		] as const) {
+			const response = await get("/files/a", { [name]: date });
+			await response.text();
+			expect(response.status).toBe(status);
+		}
 	});
 
 	it.each([
@@ -442,6 +459,7 @@ describe("a condition", () => {
 	it.each([
 		{ "If-Match": "other" },
 		{ "If-None-Match": '"a" b' },
+		{ "If-None-Match": 'a "b"' },
 		{ "If-None-Match": '"other' },
 	])("%j is no condition for storing", async (headers) => {
 		const response = await put("/files/a", "new", headers);
@@ -647,15 +665,61 @@ describe("code of one's own", () => {
 
 	it.each(["", "../a", "a\u0000"])("cannot use the key %j", async (key) => {
 		for (const use of [
-			filesPut(env, key, TEXT),
-			filesGet(env, key),
-			filesDelete(env, key),
+			() => filesPut(env, key, TEXT),
+			() => filesGet(env, key),
+			() => filesDelete(env, key),
 		]) {
-			await expect(use).rejects.toMatchObject({
+			await expect(use()).rejects.toMatchObject({
 				status: 400,
 				code: "invalid_key",
 			});
 		}
+	});
+});
+
+describe("a route of one's own", () => {
+	type Given = Parameters<typeof filesSend>[0];
+	const own = new Hono<Given extends Context<infer E> ? E : never>();
+	own.put("/avatar", async (c) => {
+		const { key } = await filesReceive(c, "avatars/ada");
+		return c.text(key);
+	});
+	own.get("/avatar", (c) => filesSend(c, "avatars/ada"));
+	own.get("/logo", (c) => filesSend(c, "avatars/ada", "max-age=60"));
+
+	it("stores and sends a file that no cache keeps unless told", async () => {
+		const stored = await own.request(
+			"/avatar",
+			{
+				method: "PUT",
+				headers: { "Content-Length": "13", "Content-Type": "text/plain" },
+				body: TEXT,
+			},
+			env,
+		);
+		expect(await stored.text()).toBe("avatars/ada");
+		const sent = await own.request("/avatar", {}, env);
+		expect(await sent.text()).toBe(TEXT);
+		expect(sent.headers.get("Cache-Control")).toBe("no-store");
+		expect(sent.headers.get("X-Content-Type-Options")).toBe("nosniff");
+		const logo = await own.request("/logo", {}, env);
+		expect(await logo.text()).toBe(TEXT);
+		expect(logo.headers.get("Cache-Control")).toBe("max-age=60");
+	});
+});
+
+describe("without the operator's token", () => {
+	it("nobody stores, deletes or lists", async () => {
+		await put("/files/a");
+		const headers = { "Content-Length": "3" };
+		for (const response of [
+			await request("PUT", "/files/a", headers, "new"),
+			await request("DELETE", "/files/a"),
+			await get("/files"),
+		]) {
+			expect(response.status).toBe(401);
+		}
+		expect(await textOf("a")).toBe(TEXT);
 	});
 });
 

@@ -57,8 +57,8 @@ app.delete("/files/:key{.+}", operatorOnly, async (c) => {
 	const key = keyInPath(c);
 	const { headers } = c.req.raw;
 	if (headers.has("If-Match") || headers.has("If-Unmodified-Since")) {
-		// R2 has no condition for it: what changes right after this goes too.
-		isKnownFile(headers, requireFile(await filesInfo(c.env, key)));
+		// R2 has no such condition: what is stored right after this goes too.
+		requireMatch(headers, requireFile(await filesInfo(c.env, key)));
 	}
 	await filesDelete(c.env, key);
 	return c.body(null, 204);
@@ -215,7 +215,8 @@ export async function filesReceive<E extends AppEnv>(
 	const type = headers.get("Content-Type");
 	// The length may be wrong: where another Worker sends the request, nothing
 	// else compares.
-	return filesPut(
+	// Awaited here, or older runtimes report an error that nobody handles yet.
+	return await filesPut(
 		c.env,
 		key,
 		content.pipeThrough(new FixedLengthStream(Number(length))),
@@ -244,13 +245,16 @@ export async function filesSend<E extends AppEnv>(
 		method === "HEAD" || isConditional
 			? requireFile(await filesInfo(c.env, key))
 			: undefined;
-	if (info && isKnownFile(asked, info)) {
+	if (info) {
+		requireMatch(asked, info);
 		const headers = fileHeaders(info, cacheControl);
-		headers.delete("Content-Length");
-		return new Response(null, { status: 304, headers });
-	}
-	if (info && method === "HEAD") {
-		return new Response(null, { headers: fileHeaders(info, cacheControl) });
+		if (isUnchanged(asked, info)) {
+			headers.delete("Content-Length");
+			return new Response(null, { status: 304, headers });
+		}
+		if (method === "HEAD") {
+			return new Response(null, { headers });
+		}
 	}
 	const range = rangeOf(asked, info);
 	const file = requireFile(await readFile(c.env, key, range, info));
@@ -360,29 +364,35 @@ function conditionFailed(): ApiError {
 	);
 }
 
-/**
- * Checks the conditions of a request, in the order of RFC 9110.
- *
- * @returns Whether the client has this very file already.
- * @throws ApiError 412 when it wants another.
- */
-function isKnownFile(asked: Headers, { httpEtag, uploaded }: R2Object) {
-	// Dates in headers have no milliseconds. One that is not valid is never met.
-	const changed = Math.floor(uploaded.getTime() / 1000) * 1000;
-	const dateIn = (name: string) => Date.parse(asked.get(name) ?? "");
+/** Returns the time in a header, or NaN, with which nothing compares. */
+function dateIn(asked: Headers, name: string): number {
+	return Date.parse(asked.get(name) ?? "");
+}
+
+/** Returns when a file was stored, without milliseconds, as headers have it. */
+function storedAt({ uploaded }: R2Object): number {
+	return Math.floor(uploaded.getTime() / 1000) * 1000;
+}
+
+/** Throws the 412 when a request is about another state of a file. */
+function requireMatch(asked: Headers, file: R2Object): void {
 	const match = asked.get("If-Match");
 	const isOther =
 		match === null
-			? changed > dateIn("If-Unmodified-Since")
-			: !hasEtag(match, httpEtag);
+			? storedAt(file) > dateIn(asked, "If-Unmodified-Since")
+			: !hasEtag(match, file.httpEtag);
 	if (isOther) {
 		throw conditionFailed();
 	}
+}
+
+/** Tells whether a client has this very file already. */
+function isUnchanged(asked: Headers, file: R2Object): boolean {
 	const noneMatch = asked.get("If-None-Match");
 	return noneMatch === null
-		? changed <= dateIn("If-Modified-Since")
+		? storedAt(file) <= dateIn(asked, "If-Modified-Since")
 		: // Cloudflare makes an ETag weak where it compresses an answer.
-			hasEtag(noneMatch.replaceAll("W/", ""), httpEtag);
+			hasEtag(noneMatch.replaceAll("W/", ""), file.httpEtag);
 }
 
 /** Tells whether a list of ETags, none of which has a comma, has one, or any. */

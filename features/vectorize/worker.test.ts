@@ -313,18 +313,33 @@ describe("code of one's own", () => {
 		await vectorizeInsert(env, many(20));
 		await vectorizeDelete(env, ids(100));
 		for (const use of [
-			vectorizeInsert(env, []),
-			vectorizeInsert(env, many(21)),
-			vectorizeInsert(env, [{ text, id: "x".repeat(65) }]),
-			vectorizeInsert(env, [{ text: "x".repeat(8000) }]),
-			vectorizeSearch(env, "x".repeat(1001)),
-			vectorizeSearch(env, "bees", { limit: 21 }),
-			vectorizeDelete(env, []),
-			vectorizeDelete(env, ids(101)),
+			() => vectorizeInsert(env, []),
+			() => vectorizeInsert(env, many(21)),
+			() => vectorizeInsert(env, [{ text, id: "x".repeat(65) }]),
+			() => vectorizeInsert(env, [{ text: "x".repeat(8000) }]),
+			() => vectorizeSearch(env, "x".repeat(1001)),
+			() => vectorizeDelete(env, []),
+			() => vectorizeDelete(env, ids(101)),
 		]) {
-			await expect(use).rejects.toMatchObject({ status: 400 });
+			await expect(use()).rejects.toMatchObject({ status: 400 });
 		}
+		await expect(
+			vectorizeSearch(env, "bees", { limit: 21 }),
+		).rejects.toMatchObject({ status: 400, code: "invalid_query" });
 	});
+});
+
+it("does nothing without the operator's token", async () => {
+	for (const response of [
+		await request("POST", "/documents", JSON_TYPE, { text: TEXT }),
+		await request("GET", "/search?q=bees", {}),
+		await request("DELETE", "/documents/a", {}),
+	]) {
+		expect(response.status).toBe(401);
+	}
+	for (const operation of [embed, upsert, query, remove]) {
+		expect(operation).not.toHaveBeenCalled();
+	}
 });
 
 /** Checks that an answer, and the one line in the logs, keep secrets. */

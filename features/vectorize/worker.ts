@@ -18,13 +18,15 @@ const EMBEDDING_DIMENSIONS = 1024;
  */
 const DOCUMENT_BYTES = 8000;
 
+const DOCUMENT_LIMIT = `Must have at most ${DOCUMENT_BYTES} bytes as JSON`;
+
 /** How long the model or the index may take. */
 const VECTORIZE_TIMEOUT_MS = 30_000;
 
 /** Codes for too many requests: two of Workers AI and one of Vectorize. */
 const VECTORIZE_BUSY_CODES = ["3036", "3040", "40041"];
 
-/** What fails, by the beginning of the code of its error. */
+/** What may fail, by the first word of the code of its error. */
 const VECTORIZE_SERVICES = { embedding: "Workers AI", vectorize: "Vectorize" };
 
 const vectorizeFields = {
@@ -41,13 +43,13 @@ const vectorizeId = plainText(64);
 
 const documentBody = z
 	.strictObject(vectorizeFields)
-	.refine(fitsVector, `Must have at most ${DOCUMENT_BYTES} bytes as JSON`);
+	.refine(fitsVector, DOCUMENT_LIMIT);
 
 const documentList = z
 	.array(
 		z
 			.strictObject({ ...vectorizeFields, id: vectorizeId.optional() })
-			.refine(fitsVector, `Must have at most ${DOCUMENT_BYTES} bytes as JSON`),
+			.refine(fitsVector, DOCUMENT_LIMIT),
 	)
 	.min(1)
 	.max(20);
