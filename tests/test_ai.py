@@ -7,8 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 from werkzeug import Request, Response
 
+import workbench
 from conftest import NEWEST, OLDEST, link_toolchain
 from dev_server import DevServer, serve
 from internet import Model
@@ -146,3 +148,39 @@ def test_a_client_that_goes_away_early_ends_the_work_when_the_answer_begins(
             ask(server, timeout=1)
         model.says = "lo"
         server.wait_until(lambda: model.gone == 1, 10)
+
+
+def test_the_panel_shows_an_answer_as_it_comes_and_stops_it(
+    render: Callable[..., Path],
+) -> None:
+    project = link_toolchain(render(["ai", "assets"], ai_provider="openai"))
+    program = workbench.chromium_program()
+    assert program is not None, "`python3 test.py` installs it"
+    with (
+        Talker() as model,
+        serve(model.connect(project)) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.goto(f"{server.url}/demo/")
+        page.get_by_label("API token").fill(server.token)
+        panel = page.locator("section#ai")
+        panel.get_by_role("button", name="Ask").click()
+        expect(panel.get_by_role("status")).to_contain_text("Model: lololo")
+        panel.get_by_role("button", name="Stop").press("Enter")
+        expect(panel.get_by_role("status")).to_contain_text("Stopped.")
+        server.wait_until(lambda: model.gone == 1, 10)
+
+        # What was said before goes along.
+        model.talks = False
+        panel.get_by_role("button", name="Ask").click()
+        expect(panel.get_by_role("status")).to_contain_text("Model: !")
+        assert [one["role"] for one in model.requests[-1]["messages"]] == [
+            "user",
+            "assistant",
+            "user",
+        ]
+        browser.close()

@@ -204,7 +204,11 @@ def server(render: Render) -> Iterator[DevServer]:
 def limited_routes() -> list[str]:
     """Return all routes that are locked, change something or upgrade."""
     routes = sorted(oracle.routes(FEATURES))
-    return [r for r in routes if "🔒" in r or not r.startswith("GET") or "/ws/" in r]
+    return [
+        r
+        for r in routes
+        if "🔒" in r or "/ws/" in r or not r.startswith(("GET", "HEAD"))
+    ]
 
 
 def open_routes() -> list[str]:

@@ -252,15 +252,6 @@ describe("a client that goes away", () => {
 		await vi.waitFor(() => expect(isStopped()).toBe(true));
 		expect(log).not.toHaveBeenCalled();
 	});
-
-	it("ends it by the signal of its request too", async () => {
-		const isStopped = answerForever("Hel");
-		const abort = new AbortController();
-		const response = await chat([QUESTION], { signal: abort.signal });
-		abort.abort();
-		await vi.waitFor(() => expect(isStopped()).toBe(true));
-		await response.body?.cancel().catch(() => {});
-	});
 });
 
 describe("many answers at once", () => {

@@ -65,8 +65,7 @@ export async function aiStream<E extends AppEnv>(
 	options: ModelOptions = {},
 ): Promise<Response> {
 	const gone = new AbortController();
-	const { signal = gone.signal } = options;
-	const signals = [gone.signal, c.req.raw.signal, signal];
+	const signals = [gone.signal, ...(options.signal ? [options.signal] : [])];
 	const pieces = aiAnswer(c.env, messages, {
 		...options,
 		signal: AbortSignal.any(signals),

@@ -104,6 +104,7 @@ describe("an address", () => {
 		["2001:db8::6", "address 2001:db8:0:0::/64"],
 		["2001:0:0:1::6", "address 2001:0:0:1::/64"],
 		["::1", "address 0:0:0:0::/64"],
+		["::ffff:1:2:3", "address 0:0:0:0::/64"],
 		["no address", "address no address"],
 	])("%s counts as %s", async (address, key) => {
 		await upgrade({ "CF-Connecting-IP": address });
@@ -144,10 +145,11 @@ describe("rateLimited", () => {
 	const app = new Hono<{ Bindings: Env }>().get(
 		"/expensive",
 		rateLimited,
+		rateLimited,
 		(c) => c.text("done"),
 	);
 
-	it("limits an open route by the address", async () => {
+	it("limits an open route by the address, and counts once", async () => {
 		const read = () => app.request("/expensive", { headers: HOME }, env);
 		expect(await (await read()).text()).toBe("done");
 		full.add(HOME_KEY);
