@@ -191,6 +191,11 @@ EDITS = [
         '\t\t\t\t\tMY_VAR: "test",',
     ),
     (
+        "vitest.config.ts",
+        "\t\t\t// Your set-up files",
+        '\t\t\t"./test/mine.ts",',
+    ),
+    (
         ".dev.vars.example",
         "# Your secrets, with an empty line before each",
         "\n# Mine\nMY_KEY=",
