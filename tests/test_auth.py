@@ -172,7 +172,7 @@ def test_the_recipes_of_the_guide_keep_users_apart_from_operators(
     recipes = [
         block.code
         for block in blocks_of(readme_of(project))
-        if block.kind == "ts" and block.section == "auth"
+        if block.kind == "ts" and block.section == "Auth"
     ]
     code = "\n".join([CODE, *recipes])
     edit(project, "src/index.ts", "// Your code", code)
