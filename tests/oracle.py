@@ -290,6 +290,7 @@ BASE_FILES = {
     "package.json",
     "scripts/dev.mjs",
     "scripts/node-version.mjs",
+    "scripts/quiet-runtime.mjs",
     "scripts/before-deploy.mjs",
     "scripts/types.mjs",
     "src/index.ts",

@@ -26,8 +26,11 @@ export type CronWork = (
  * Yours to write; until then it reports when this version was deployed.
  */
 export const cronQuarterHourlyWork: CronWork = async (run) => {
+	const done: Record<string, unknown> = {
+		deployed: run.env.CF_VERSION_METADATA.timestamp,
+	};
 	// Your quarter-hourly work
-	return { deployed: run.env.CF_VERSION_METADATA.timestamp };
+	return done;
 };
 
 /**
@@ -35,8 +38,9 @@ export const cronQuarterHourlyWork: CronWork = async (run) => {
  * UTC. Yours to write; until then it reports which settings are empty.
  */
 export const cronNightlyWork: CronWork = async (run) => {
+	const done: Record<string, unknown> = { empty: cronEmptySettings(run.env) };
 	// Your nightly work
-	return { empty: cronEmptySettings(run.env) };
+	return done;
 };
 
 /**

@@ -30,7 +30,8 @@ const child = spawn(
 		wrangler,
 		"dev",
 		...(isOnline ? [] : ["--local"]),
-		"--ip=127.0.0.1",
+		// This machine alone, unless told otherwise.
+		...(args.some((arg) => /^--ip(=|$)/.test(arg)) ? [] : ["--ip=127.0.0.1"]),
 		"--show-interactive-dev-session=false",
 		...args,
 	],

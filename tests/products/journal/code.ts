@@ -49,9 +49,10 @@ const countPages: CronWork = async ({ env, from }) => {
 	return { pages: report?.pages };
 };
 
-/** Deletes all drafts. */
-async function dropDrafts(env: Env): Promise<void> {
-	await d1Query(env, (db) =>
+/** Deletes all drafts, and returns how many there were. */
+async function dropDrafts(env: Env): Promise<number> {
+	const { meta } = await d1Query(env, (db) =>
 		db.prepare("DELETE FROM pages WHERE is_draft = 1").run(),
 	);
+	return meta.changes;
 }

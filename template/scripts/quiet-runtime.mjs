@@ -1,0 +1,16 @@
+// Keeps what the runtime says about errors that tests cause on purpose, and shows
+// it when a test fails. Vitest in watch mode shows all of it at once.
+const NOISE = /^(uncaught )?exception[ ;=]|^stack: |^console warning;/;
+
+if (process.argv.includes("run")) {
+	const write = process.stderr.write.bind(process.stderr);
+	let kept = "";
+	process.stderr.write = (text, ...options) => {
+		if (!NOISE.test(String(text))) {
+			return write(text, ...options);
+		}
+		kept += text;
+		return true;
+	};
+	process.on("exit", (code) => code !== 0 && write(kept));
+}
