@@ -160,7 +160,7 @@ def migration(tag: str, **change: list[str]) -> Piece:
 def workers(n: int) -> Piece:
     """Return an import of the runtime under a name that nobody else has."""
     text = f'import * as workers{n} from "cloudflare:workers";'
-    return line("src/", "// Your imports", text)
+    return line("src/index.ts", "// Your imports", text)
 
 
 def durable_object(n: int) -> list[Piece]:
@@ -297,7 +297,11 @@ KINDS = {
     ),
     "import": Kind(
         lambda n: [
-            line("src/", "// Your imports", f'import * as etag{n} from "hono/etag";'),
+            line(
+                "src/index.ts",
+                "// Your imports",
+                f'import * as etag{n} from "hono/etag";',
+            ),
             code(
                 f'app.get("/mine/{n}/tagged", etag{n}.etag(), (c) => c.text("mine"));'
             ),
@@ -313,6 +317,9 @@ KINDS = {
     ),
     "introduction": Kind(
         lambda n: [Piece("README.md", "<!-- Your introduction -->", f"\nMine {n}.")]
+    ),
+    "section of the README": Kind(
+        lambda n: [Piece("README.md", "<!-- Your sections -->", f"\n## Mine {n}\n")]
     ),
     "route in the README": Kind(
         lambda n: [
@@ -344,7 +351,11 @@ KINDS = {
     "module": Kind(
         lambda n: [
             Piece(f"src/mine{n}.ts", "", f"export const mine{n} = {n};\n"),
-            line("src/", "// Your imports", f'import * as mine{n} from "./mine{n}";'),
+            line(
+                "src/index.ts",
+                "// Your imports",
+                f'import * as mine{n} from "./mine{n}";',
+            ),
             code(f'app.get("/mine/{n}/module", (c) => c.json(mine{n}.mine{n}));'),
         ]
     ),

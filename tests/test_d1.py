@@ -37,7 +37,12 @@ JOURNAL = [
         "\t// Your crons",
         '\t"5 * * * *": (controller, env) => cronRun(controller, env, 60, countPages),',
     ),
-    ("src/index.ts", "\t// Your nightly work", "\tdone.drafts = await dropDrafts(run.env);\n\tlogInfo(\"Dropped drafts\", done);"),
+    (
+        "src/index.ts",
+        "\t// Your nightly work",
+        "\tdone.drafts = await dropDrafts(run.env);\n"
+        '\tlogInfo("Dropped drafts", done);',
+    ),
     ("wrangler.jsonc", "\t\t\t// Your crons", '\t\t\t"5 * * * *",'),
 ]
 

@@ -104,9 +104,9 @@ def test_companions_of_the_user_start_in_the_order_of_their_names(make: Render) 
         timeout=30,
     )
     assert result.returncode == 1, "a Worker without its companion has started"
-    output = result.stdout + result.stderr
-    said = ("before the companion", "companion on ", "out of order")
-    assert sorted(said, key=output.index) == list(said)
+    said = ("before the companion", "companion on ", "companion has stopped")
+    assert sorted(said, key=result.stdout.index) == list(said)
+    assert result.stderr == "out of order\n"
 
 
 def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> None:

@@ -138,3 +138,16 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
 
     assert_clean(project)
     node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "links")
+
+
+def test_each_module_with_a_place_for_the_user_takes_imports(
+    render: Callable[..., Path],
+) -> None:
+    project = render(FEATURES, layout="modules")
+    modules = [path.read_text() for path in (project / "src").glob("*.ts")]
+    places = [text for text in modules if "// Your " in text]
+    assert len(places) > 5
+    for text in places:
+        above, _, below = text.partition("\n// Your imports\n")
+        assert re.search(r"^import ", above, re.MULTILINE)
+        assert not re.search(r"^import ", below, re.MULTILINE)

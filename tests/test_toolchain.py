@@ -193,6 +193,21 @@ def test_scripts_say_nothing_while_all_is_well(project: Project) -> None:
         assert run([NPM, "run", "--silent", script], directory) == ""
 
 
+def test_errors_that_tests_cause_are_shown_only_when_one_fails(
+    project: Project,
+) -> None:
+    directory = project(["workflows"], project_name="quiet-tests")
+    vitest = ROOT / "node_modules/vitest/vitest.mjs"
+    assert "uncaught exception" not in node(directory, vitest, "run", "workflows")
+
+    failing = (
+        'import { expect, it } from "vitest";\nit("fails", () => expect(1).toBe(2));'
+    )
+    (directory / "test/workflows-fail.test.ts").write_text(failing)
+    with pytest.raises(AssertionError, match="uncaught exception"):
+        node(directory, vitest, "run", "workflows")
+
+
 def test_types_say_what_is_wrong_with_the_config(
     render: Callable[..., Path],
 ) -> None:

@@ -201,6 +201,7 @@ EDITS = [
         "\n# Mine\nMY_KEY=",
     ),
     ("README.md", "<!-- Your introduction -->", "\nMine."),
+    ("README.md", "<!-- Your sections -->", "\n## Mine\n"),
     (
         "README.md",
         "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",

@@ -7,23 +7,29 @@ export function bearerToken<E extends AppEnv>(c: Context<E>) {
 	return /^Bearer +(\S+)$/i.exec(c.req.header("Authorization") ?? "")?.[1];
 }
 
+/** Tells whether a request carries the `API_TOKEN` secret as its bearer token. */
+export function hasApiToken<E extends AppEnv>(c: Context<E>): Promise<boolean> {
+	return isSecret(bearerToken(c), c.env.API_TOKEN);
+}
+
 /**
- * Tells whether a request carries the `API_TOKEN` secret.
+ * Compares what a client has sent with a secret, in a time that tells nothing.
  *
- * @returns Whether its bearer token is that secret. An unset or empty secret
- * locks: no request carries it.
+ * @returns Whether they are the same. Nothing is the same as an unset or empty
+ * secret: that locks.
  */
-export async function hasApiToken<E extends AppEnv>(c: Context<E>) {
-	const secret = c.env.API_TOKEN;
+export async function isSecret(
+	sent: string | undefined,
+	secret: string | undefined,
+): Promise<boolean> {
 	if (!secret) {
 		return false;
 	}
 	// Digests have one length, and the time it takes to compare them tells nothing
 	// about the secret.
 	const encoder = new TextEncoder();
-	const token = bearerToken(c) ?? "";
 	return crypto.subtle.timingSafeEqual(
-		await crypto.subtle.digest("SHA-256", encoder.encode(token)),
+		await crypto.subtle.digest("SHA-256", encoder.encode(sent ?? "")),
 		await crypto.subtle.digest("SHA-256", encoder.encode(secret)),
 	);
 }

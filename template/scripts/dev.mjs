@@ -20,28 +20,13 @@ const offline = {
 };
 const env = { ...(isOnline ? {} : offline), ...process.env };
 
-completeDevVars();
-const companions = await startCompanions();
-
-const child = spawn(
-	process.execPath,
-	[
-		"--no-warnings",
-		wrangler,
-		"dev",
-		...(isOnline ? [] : ["--local"]),
-		// This machine alone, unless told otherwise.
-		...(args.some((arg) => /^--ip(=|$)/.test(arg)) ? [] : ["--ip=127.0.0.1"]),
-		"--show-interactive-dev-session=false",
-		...args,
-	],
-	{ env, stdio: ["ignore", "inherit", "inherit"] },
-);
-
+/** What runs beside the Worker, as it was started. */
+const companions = [];
+let child;
 let isStopping = false;
 function stop() {
 	isStopping = true;
-	child.kill("SIGTERM");
+	child?.kill("SIGTERM");
 }
 process.on("SIGINT", stop);
 process.on("SIGTERM", stop);
@@ -51,11 +36,20 @@ const shell = process.ppid;
 if (process.env.npm_lifecycle_event) {
 	setInterval(() => process.ppid !== shell && stop(), 200).unref();
 }
-const code = await new Promise((resolve) => child.on("exit", resolve));
-for (const companion of companions) {
-	await companion.stop?.();
+
+let code = 1;
+try {
+	completeDevVars();
+	await startCompanions();
+	code = isStopping ? 0 : await runWorker();
+} catch (error) {
+	console.error(error.message);
+} finally {
+	for (const companion of companions) {
+		await companion.stop?.();
+	}
 }
-process.exit(isStopping ? 0 : (code ?? 1));
+process.exit(isStopping ? 0 : code);
 
 /**
  * Starts what the Worker needs beside it: each module in `scripts/dev/`, in the
@@ -64,15 +58,33 @@ process.exit(isStopping ? 0 : (code ?? 1));
  */
 async function startCompanions() {
 	const folder = new URL("dev/", import.meta.url);
-	const started = [];
 	const files = existsSync(folder) ? readdirSync(folder) : [];
 	for (const file of files.filter((name) => name.endsWith(".mjs")).sort()) {
 		const { start } = await import(new URL(file, folder).href);
 		const companion = (await start()) ?? {};
 		Object.assign(env, companion.env);
-		started.push(companion);
+		companions.push(companion);
 	}
-	return started;
+}
+
+/** Runs the Worker until it ends, and returns its exit status. */
+async function runWorker() {
+	child = spawn(
+		process.execPath,
+		[
+			"--no-warnings",
+			wrangler,
+			"dev",
+			...(isOnline ? [] : ["--local"]),
+			// This machine alone, unless told otherwise.
+			...(args.some((arg) => /^--ip(=|$)/.test(arg)) ? [] : ["--ip=127.0.0.1"]),
+			"--show-interactive-dev-session=false",
+			...args,
+		],
+		{ env, stdio: ["ignore", "inherit", "inherit"] },
+	);
+	const status = await new Promise((resolve) => child.on("exit", resolve));
+	return status ?? 1;
 }
 
 /**

@@ -3,14 +3,17 @@
 const NOISE = /^(uncaught )?exception[ ;=]|^stack: |^console warning;/;
 
 if (process.argv.includes("run")) {
-	const write = process.stderr.write.bind(process.stderr);
 	let kept = "";
-	process.stderr.write = (text, ...options) => {
-		if (!NOISE.test(String(text))) {
-			return write(text, ...options);
-		}
-		kept += text;
-		return true;
-	};
-	process.on("exit", (code) => code !== 0 && write(kept));
+	const show = process.stderr.write.bind(process.stderr);
+	for (const stream of [process.stdout, process.stderr]) {
+		const write = stream.write.bind(stream);
+		stream.write = (text, ...options) => {
+			if (!NOISE.test(String(text))) {
+				return write(text, ...options);
+			}
+			kept += text;
+			return true;
+		};
+	}
+	process.on("exit", (code) => code !== 0 && show(kept));
 }

@@ -9,6 +9,7 @@ export function start() {
 	if (parseEnv(vars).API_TOKEN === "") {
 		const token = randomBytes(32).toString("base64url");
 		const line = `API_TOKEN=${token}`;
-		writeFileSync(".dev.vars", vars.replace(/^[ \t]*API_TOKEN=.*$/gm, line));
+		const empty = /^[ \t]*(export[ \t]+)?API_TOKEN[ \t]*=.*$/gm;
+		writeFileSync(".dev.vars", vars.replace(empty, line));
 	}
 }
