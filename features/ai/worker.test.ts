@@ -217,9 +217,9 @@ describe("before an answer begins", () => {
 		"a refusal %s is a 413 where length can be the reason",
 		async (way) => {
 			// With all around it, 4,000 bytes.
-			const most = "ü".repeat((4000 - 31) / 2);
+			const most = "ü".repeat((4000 - 30) / 2);
 			refusals[way]?.();
-			const long = [{ role: "user", content: `${most}üü` }];
+			const long = [{ role: "user", content: `${most}.` }];
 			await expectError(await chat(long), 413, "conversation_too_long");
 			const short = [{ role: "user", content: most }];
 			await expectError(await chat(short), 502, "model_failed");
