@@ -255,7 +255,7 @@ describe("a client that goes away", () => {
 });
 
 describe("many answers at once", () => {
-	/** Asks for as many as may be under way. */
+	/** Asks for as many as may stream. */
 	async function fill(): Promise<Response[]> {
 		answerForever("Hel");
 		return Promise.all(Array.from({ length: ANSWERS }, () => chat()));
@@ -271,6 +271,38 @@ describe("many answers at once", () => {
 		await expectError(refused, 503, "ai_busy");
 		expect(requests()).toHaveLength(ANSWERS);
 		for (const response of responses) {
+			await response.body?.cancel();
+		}
+		answerText("Yes.");
+		await vi.waitFor(async () => expect((await chat()).status).toBe(200));
+	});
+
+	/** Asks for answers of a route of your own, without waiting for them. */
+	function ask(number: number, signal = new AbortController().signal) {
+		const app = new Hono<{ Bindings: Env }>()
+			.onError(() => new Response("", { status: 503 }))
+			.get("/", (c) => aiStream(c as never, [QUESTION], { signal }));
+		return Array.from({ length: number }, () => app.request("/", {}, env));
+	}
+
+	it("hold no places before they begin: nobody knows whether their clients wait", async () => {
+		const abort = new AbortController();
+		answerForever("");
+		const silent = ask(ANSWERS, abort.signal);
+		await vi.waitFor(() => expect(requests()).toHaveLength(ANSWERS));
+		answerText("Yes.");
+		expect((await chat()).status).toBe(200);
+		abort.abort();
+		await Promise.all(silent);
+	});
+
+	it("end at once where others have begun before", async () => {
+		const isStopped = answerForever("Hel");
+		const responses = await Promise.all(ask(ANSWERS + 1));
+		const streaming = responses.filter(({ status }) => status === 200);
+		expect(streaming).toHaveLength(ANSWERS);
+		expect(isStopped()).toBe(true);
+		for (const response of streaming) {
 			await response.body?.cancel();
 		}
 		answerText("Yes.");

@@ -44,7 +44,7 @@ app.post("/ai/chat", operatorOnly, async (c) => {
 	return aiStream(c, messages);
 });
 
-/** When the answers that are under way end at the latest, in ms since 1970. */
+/** When the answers that stream end at the latest, in ms since 1970. */
 const aiUnderWay = new Set<{ until: number }>();
 
 /**
@@ -56,8 +56,8 @@ const aiUnderWay = new Set<{ until: number }>();
  * @param messages The conversation, oldest message first.
  * @param options Tools that the model may call, and a signal that ends the work.
  * @throws ApiError, before the first piece: 413 when the conversation may be too
- * long for the model, 503 when too many answers are under way, and what
- * `modelText` throws.
+ * long for the model, 503 when too many answers stream, and what `modelText`
+ * throws.
  */
 export async function aiStream<E extends AppEnv>(
 	c: Context<E>,
@@ -80,15 +80,27 @@ export async function aiStream<E extends AppEnv>(
 	return c.body(events, 200, { "Content-Type": "text/event-stream" });
 }
 
-/** Asks the model, unless too many answers are under way. */
+/**
+ * Asks the model, unless too many answers stream. An answer takes its place with
+ * its first piece: until then, nothing tells that its client has gone.
+ */
 async function* aiAnswer(
 	env: Env,
 	messages: ModelMessage[],
 	options: ModelOptions,
 ): AsyncGenerator<string, ModelEnd> {
-	const answer = aiBegin();
+	const answer = { until: Date.now() + MODEL_TIMEOUT_MS };
+	aiCheckRoom();
+	const pieces = modelText(env, messages, options);
 	try {
-		return yield* modelText(env, messages, options);
+		const first = await pieces.next();
+		if (first.done) {
+			return first.value;
+		}
+		aiCheckRoom();
+		aiUnderWay.add(answer);
+		yield first.value;
+		return yield* pieces;
 	} catch (error) {
 		throw error instanceof ModelRefusedError && !isShort(messages)
 			? new ApiError(
@@ -99,16 +111,16 @@ async function* aiAnswer(
 			: error;
 	} finally {
 		aiUnderWay.delete(answer);
+		await pieces.return({ truncated: true });
 	}
 }
 
 /**
- * Notes that an answer begins.
+ * Makes sure that one more answer may stream.
  *
- * @returns What to take out of `aiUnderWay` when it ends.
- * @throws ApiError 503 when too many are under way.
+ * @throws ApiError 503 when too many do.
  */
-function aiBegin(): { until: number } {
+function aiCheckRoom(): void {
 	const now = Date.now();
 	for (const answer of aiUnderWay) {
 		// The runtime may end a request without a word.
@@ -120,13 +132,10 @@ function aiBegin(): { until: number } {
 		throw new ApiError(
 			503,
 			"ai_busy",
-			`Try again in a few seconds: ${AI_ANSWERS} answers are under way.`,
+			`Try again in a few seconds: ${AI_ANSWERS} answers stream already.`,
 			{ "Retry-After": String(AI_BUSY_SECONDS) },
 		);
 	}
-	const answer = { until: now + MODEL_TIMEOUT_MS };
-	aiUnderWay.add(answer);
-	return answer;
 }
 
 function isShort(messages: ModelMessage[]): boolean {
