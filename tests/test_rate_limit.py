@@ -38,6 +38,16 @@ app.post("/api/open", (c) => c.json("open"));
 
 app.all("/api/any", (c) => c.json("any"));
 
+app.all("/api/next", (c, next) => (c.req.query("pass") ? next() : c.json("any")));
+
+app.mount("/api/mounted", () => new Response("mounted"));
+
+app.use("/api/rpc/*", async (c) => c.json("rpc"));
+
+app.route("/api/part", new Hono().all("/", (c) => c.json("part")).onError((error) => {
+	throw error;
+}));
+
 app.get("/api/invite", async (c) => {
 	await rateLimit(c.env, "invite ada", c.env.INVITE_LIMITER);
 	return c.json("invited");
@@ -55,6 +65,7 @@ import { env, exports } from "cloudflare:workers";
 import { afterEach, expect, it, vi } from "vitest";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
+const FOREIGN = { Cookie: "any=1", Origin: "https://other.example" };
 
 afterEach(() => {
 	vi.restoreAllMocks();
@@ -101,17 +112,26 @@ it("limits the guesses of who is not", async () => {
 	expect(get).not.toHaveBeenCalled();
 });
 
-it.each(["/api/open", "/api/any"])("limits a change at %s", async (path) => {
+it.each([
+	"/api/open",
+	"/api/any",
+	"/api/next",
+	"/api/mounted/x",
+	"/api/rpc/x",
+	"/api/part",
+])("limits a change at %s", async (path) => {
 	const init = { method: "POST" };
 	expect((await request(path, init)).status).toBe(200);
+	const foreign = { ...init, headers: FOREIGN };
+	expect((await request(path, foreign)).status).toBe(403);
 	limit("address unknown");
-	expect((await request(path, init)).status).toBe(429);
+	expect((await request(path, foreign)).status).toBe(429);
 });
 
 it("tells unknown paths from known ones behind middleware for all", async () => {
 	const counted = limit("address unknown");
 	for (const path of ["/no/such/path", "/health"]) {
-		const response = await request(path, { method: "POST" });
+		const response = await request(path, { method: "POST", headers: FOREIGN });
 		expect(response.headers.get("X-Mine")).toBe("yes");
 		expect(response.status).toBe(path === "/health" ? 405 : 404);
 	}
@@ -153,6 +173,7 @@ def test_code_of_a_users_own_is_limited_as_the_guide_says(
         imports = {
             "./operator": "sessionOnly",
             "./rate-limit": "rateLimit, rateLimited",
+            "hono": "Hono",
         }
         lines = [f'import {{ {names} }} from "{f}";' for f, names in imports.items()]
         edit(project, "src/index.ts", "// Your imports", "\n".join(lines))

@@ -68,6 +68,20 @@ export function isUpgrade<E extends AppEnv>(c: Context<E>): boolean {
 }
 
 /**
+ * Tells whether something may answer a request; otherwise it stays a 404 or 405.
+ *
+ * Middleware for all paths does not count. Middleware for some does, since it may
+ * answer itself. What takes every path, such as an app mounted at `/`, looks like
+ * the former: call `requireTrustedOrigin` in it.
+ */
+export function isRouted<E extends AppEnv>(c: Context<E>): boolean {
+	return matchedRoutes(c).some(
+		({ method, path, handler }) =>
+			method !== "ALL" || path !== "/*" || handler.length < 2,
+	);
+}
+
+/**
  * Tells whether the page that sent a request may act for its user.
  *
  * @param c The request. Without an `Origin` header, no browser
@@ -155,7 +169,14 @@ const addHeaders = createMiddleware<AppEnv>(async (c, next) => {
 const allowCors = cors({
 	origin: (origin) => origin,
 	credentials: true,
-	exposeHeaders: ["Retry-After", "X-Request-Id"],
+	exposeHeaders: [
+		"Content-Disposition",
+		"Content-Range",
+		"ETag",
+		"Location",
+		"Retry-After",
+		"X-Request-Id",
+	],
 	maxAge: 600,
 });
 
@@ -205,11 +226,7 @@ const refuseForeignCookies = createMiddleware<AppEnv>(async (c, next) => {
 	if (!isChange || c.req.header("Cookie") === undefined || isTrustedOrigin(c)) {
 		return next();
 	}
-	// An unknown route stays a 404 or 405, whatever its headers.
-	const isRouted = matchedRoutes(c).some(
-		({ handler }) => !BUILT_IN.some((one) => one === handler),
-	);
-	if (isRouted) {
+	if (isRouted(c)) {
 		throw new ApiError(
 			403,
 			"foreign_origin",
@@ -231,8 +248,8 @@ const throwErrorsOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 });
 
-/** What every request goes through, in this order. */
-const BUILT_IN = [
+// What every request goes through, in this order.
+app.use(
 	identify,
 	addHeaders,
 	corsForAllowedOrigins,
@@ -242,9 +259,7 @@ const BUILT_IN = [
 	//% endif
 	refuseForeignCookies,
 	throwErrorsOnly,
-];
-
-app.use(...BUILT_IN);
+);
 
 /** The body of every error. */
 function errorBody(code: string, message: string, more: object = {}) {

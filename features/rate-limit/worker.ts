@@ -1,8 +1,7 @@
 import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
-import { matchedRoutes } from "hono/route";
 import type { AppEnv } from "../../base/http/worker";
-import { ApiError } from "../../base/http/worker";
+import { ApiError, isRouted } from "../../base/http/worker";
 import { logError } from "../../base/log/worker";
 import type { AuthSession } from "../auth/worker";
 
@@ -37,11 +36,7 @@ export async function rateLimitChange(c: Context<AppEnv>): Promise<void> {
 	const isChange =
 		!["GET", "HEAD"].includes(c.req.method) ||
 		c.req.header("Upgrade") !== undefined;
-	// What is unknown stays a 404 or 405. Middleware alone makes no route of it.
-	const isRouted = matchedRoutes(c).some(
-		({ method, handler }) => method !== "ALL" || handler.length < 2,
-	);
-	if (isChange && isRouted) {
+	if (isChange && isRouted(c)) {
 		await rateLimitAddress(c);
 	}
 }
@@ -76,7 +71,7 @@ export async function rateLimitUser<E extends AppEnv>(
 /** Returns what the address that a request comes from is counted under. */
 export function rateLimitKey<E extends AppEnv>(c: Context<E>): string {
 	// Cloudflare sets it, whatever the client sends.
-	return `address ${addressNetwork(c.req.header("CF-Connecting-IP") ?? "unknown")}`;
+	return `address ${rateLimitNetwork(c.req.header("CF-Connecting-IP") ?? "unknown")}`;
 }
 
 /** Counts a request under a key, once however often it is asked for. */
@@ -102,7 +97,7 @@ export async function rateLimitCount(
 	limiter: RateLimit,
 	key: string,
 ): Promise<void> {
-	if (await isOverLimit(limiter, key)) {
+	if (await rateLimitIsOver(limiter, key)) {
 		throw new ApiError(
 			429,
 			"rate_limited",
@@ -112,7 +107,10 @@ export async function rateLimitCount(
 	}
 }
 
-async function isOverLimit(limiter: RateLimit, key: string): Promise<boolean> {
+async function rateLimitIsOver(
+	limiter: RateLimit,
+	key: string,
+): Promise<boolean> {
 	try {
 		return !(await limiter.limit({ key })).success;
 	} catch (error) {
@@ -126,7 +124,7 @@ async function isOverLimit(limiter: RateLimit, key: string): Promise<boolean> {
  * Returns what stands for a client's address: the address itself, or the first 64
  * bits of one of IPv6, since a client has all the addresses that begin with them.
  */
-function addressNetwork(address: string): string {
+function rateLimitNetwork(address: string): string {
 	// In one spelling, such as `2001:db8::1`, or `::ffff:102:304` for `1.2.3.4`.
 	const text = URL.parse(`http://[${address}]`)?.hostname.slice(1, -1);
 	if (text === undefined) {
