@@ -478,11 +478,35 @@ describe("messages over a connection", () => {
 		expect(requests()).toHaveLength(1);
 	});
 
+	it.each([
+		["setTitle", "Tea"],
+		["clear"],
+		["addReminder", { text: "Tea", when: { delaySeconds: 60 } }],
+		["listReminders"],
+		["cancelReminder", "none"],
+		//% if "workflows" in features
+		["startWorkflow", "ada@example.com"],
+		//% endif
+	])("are limited where they call %s", async (method, ...args) => {
+		const page = await open();
+		const limit = vi
+			.spyOn(env.RATE_LIMITER, "limit")
+			.mockResolvedValue({ success: false });
+		expect(await page.call(method, ...args)).toMatchObject({
+			success: false,
+			error: expect.stringContaining("rate_limited: "),
+		});
+		expect(limit.mock.calls).toEqual([[{ key: "address unknown" }]]);
+	});
+
 	it("count once where they come by HTTP", async () => {
 		const limit = vi.spyOn(env.RATE_LIMITER, "limit");
 		answerText("Hello!");
 		await (await say("Hi")).text();
-		expect(limit.mock.calls).toEqual([[{ key: "address unknown" }]]);
+		await request(ADA, { method: "DELETE", headers: OPERATOR });
+		expect(limit.mock.calls).toEqual(
+			Array(2).fill([{ key: "address unknown" }]),
+		);
 	});
 });
 

@@ -137,6 +137,9 @@ function agentErrorText({ code, message, issues }: ApiError): string {
 /**
  * Method decorator: hides from clients what they may not know of an error, since
  * the library sends them the message of every error.
+ //% if "rate-limit" in features
+ * Limits how often they call the method over a connection.
+ //% endif
  */
 export function agentsGuarded<
 	This extends AiAgent,
@@ -145,6 +148,9 @@ export function agentsGuarded<
 >(method: (this: This, ...args: Args) => Promise<Result>) {
 	return async function (this: This, ...args: Args): Promise<Result> {
 		try {
+			//% if "rate-limit" in features
+			await this.limitSender();
+			//% endif
 			return await method.apply(this, args);
 		} catch (error) {
 			throw new Error(agentErrorText(agentError(this, error)));
@@ -720,10 +726,12 @@ export class AiAgent extends Agent<Env, AgentState> {
 
 	//% if "rate-limit" in features
 	/**
-	 * Limits the messages that come over a connection. Those that come by HTTP are
-	 * limited as requests.
+	 * Limits the messages and calls that come over a connection. Those that come by
+	 * HTTP are limited as requests.
+	 *
+	 * @throws ApiError 429 when too many have come.
 	 */
-	async #limit(): Promise<void> {
+	async limitSender(): Promise<void> {
 		const { connection } = getCurrentAgent();
 		if (connection) {
 			const { sender } = Object(connection.state);
@@ -749,7 +757,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 		}: AgentAsker = {},
 	): AsyncGenerator<string, ModelEnd> {
 		//% if "rate-limit" in features
-		await this.#limit();
+		await this.limitSender();
 		//% endif
 		await this.#turns.begin(isWanted);
 		try {
