@@ -40,7 +40,8 @@ JOURNAL = [
     (
         "src/index.ts",
         "\t// Your nightly work",
-        '\tdone.drafts = await dropDrafts(run.env);\n\tlogInfo("Dropped drafts", done);',
+        "\tdone.drafts = await dropDrafts(run.env);\n"
+        '\tlogInfo("Dropped drafts", done);',
     ),
     ("wrangler.jsonc", "\t\t\t// Your crons", '\t\t\t"5 * * * *",'),
 ]
