@@ -20,6 +20,15 @@ const DOCUMENT_BYTES = 8000;
 
 const DOCUMENT_LIMIT = `Must have at most ${DOCUMENT_BYTES} bytes as JSON`;
 
+/**
+ * The most that all texts of one call have in UTF-8: the model reads 60,000
+ * tokens at once.
+ */
+const EMBEDDED_BYTES = 60_000;
+
+/** How much of a text the index keeps for filters. */
+const FILTER_BYTES = 64;
+
 /** How long the model or the index may take. */
 const VECTORIZE_TIMEOUT_MS = 30_000;
 
@@ -52,7 +61,12 @@ const documentList = z
 			.refine(fitsVector, DOCUMENT_LIMIT),
 	)
 	.min(1)
-	.max(20);
+	.max(20)
+	.refine(
+		(list) =>
+			utf8Bytes(list.map(({ text }) => text).join("")) <= EMBEDDED_BYTES,
+		`Must have texts of at most ${EMBEDDED_BYTES} bytes in all`,
+	);
 
 const searchQuery = z.object({
 	q: z.string().trim().min(1).max(1000),
@@ -95,8 +109,8 @@ app.get("/search", operatorOnly, async (c) => {
 /**
  * Stores texts for the search, which finds them some seconds later.
  *
- * @param documents 1 to 20 of them, each at most 8,000 bytes as JSON. One with the
- * id of another replaces it.
+ * @param documents 1 to 20 of them, each at most 8,000 bytes as JSON, with texts of
+ * at most 60,000 bytes in all. One with the id of another replaces it.
  * @returns Their ids.
  * @throws ApiError 400 for other documents, 503 when something is not set up or
  * gets too many requests, 502 when it fails.
@@ -124,7 +138,8 @@ export async function vectorizeInsert(
  *
  * @param query 1 to 1,000 characters.
  * @param options How many to find, 5 unless told and at most 20, and which
- * metadata they must have, as Vectorize takes it.
+ * metadata they must have, as Vectorize takes it; `{}` is no filter. The index
+ * compares the first 64 bytes of a text, so a longer one in a filter gets 400.
  * @returns The texts, the closest first. They may come from anybody.
  * @throws ApiError as `vectorizeInsert` does.
  */
@@ -133,7 +148,7 @@ export async function vectorizeSearch(
 	query: string,
 	options: { limit?: number; filter?: VectorizeVectorMetadataFilter } = {},
 ): Promise<VectorizeMatchedText[]> {
-	const { filter } = options;
+	const filter = wholeFilter(options.filter ?? {});
 	const { q, limit } = parseInput(
 		searchQuery,
 		{ q: query, limit: options.limit },
@@ -176,8 +191,33 @@ export async function vectorizeDelete(env: Env, ids: string[]): Promise<void> {
 /** Tells whether the index can keep a document. */
 function fitsVector(document: { text: string; metadata?: unknown }): boolean {
 	const { text, metadata } = document;
-	const json = JSON.stringify({ text, metadata });
-	return new TextEncoder().encode(json).byteLength <= DOCUMENT_BYTES;
+	return utf8Bytes(JSON.stringify({ text, metadata })) <= DOCUMENT_BYTES;
+}
+
+function utf8Bytes(text: string): number {
+	return new TextEncoder().encode(text).byteLength;
+}
+
+/**
+ * Checks that a filter compares whole texts.
+ *
+ * @returns The filter; `undefined` for one that asks for nothing.
+ * @throws ApiError 400 for a text of which the index would compare the beginning.
+ */
+function wholeFilter(
+	filter: VectorizeVectorMetadataFilter,
+): VectorizeVectorMetadataFilter | undefined {
+	JSON.stringify(filter, (_, value) => {
+		if (typeof value === "string" && utf8Bytes(value) > FILTER_BYTES) {
+			throw new ApiError(
+				400,
+				"invalid_query",
+				`Filter by texts of at most ${FILTER_BYTES} bytes: the index knows no more of them.`,
+			);
+		}
+		return value;
+	});
+	return Object.keys(filter).length > 0 ? filter : undefined;
 }
 
 /**
