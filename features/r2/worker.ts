@@ -32,9 +32,19 @@ const fileKey = plainText(1024).refine(
 	"Must not have `.` or `..` as a part",
 );
 
+/** A key or its beginning. Other programs may write to the bucket what `fileKey` refuses. */
+const fileKeyStart = z
+	.string()
+	.regex(/^\P{Cc}*$/u, "Must be text without control characters")
+	.refine(
+		(text) => new TextEncoder().encode(text).byteLength <= 1024,
+		"Must have at most 1024 bytes of UTF-8",
+	)
+	.default("");
+
 const filesQuery = z.object({
-	prefix: z.string().max(1024).default(""),
-	cursor: z.string().max(1024).default(""),
+	prefix: fileKeyStart,
+	cursor: fileKeyStart,
 	limit: z.coerce.number().int().min(1).max(1000).default(100),
 });
 
@@ -58,18 +68,36 @@ app.delete("/files/:key{.+}", operatorOnly, async (c) => {
 	const { headers } = c.req.raw;
 	if (headers.has("If-Match") || headers.has("If-Unmodified-Since")) {
 		// R2 has no such condition: what is stored right after this goes too.
-		requireMatch(headers, requireFile(await filesInfo(c.env, key)));
+		const file = await filesInfo(c.env, key);
+		if (file) {
+			requireMatch(headers, file);
+		} else if (headers.has("If-Match")) {
+			throw conditionFailed();
+		}
 	}
 	await filesDelete(c.env, key);
 	return c.body(null, 204);
 });
 
-/** Returns the key in the path of a request, which is all below `/files/`. */
+/**
+ * Returns the key in the path of a request, which is all below `/files/`.
+ *
+ * @throws ApiError 400 for a path that is not valid, or that Cloudflare may change.
+ */
 function keyInPath<E extends AppEnv>(c: Context<E>): string {
 	// Not Hono's parameter, which leaves as it is what cannot be decoded.
 	const { pathname } = new URL(c.req.url);
+	const path = pathname.slice(pathname.indexOf("/", 1) + 1);
+	if (`/${path}`.includes("//")) {
+		// Most domains make one slash of two before the Worker sees them.
+		throw new ApiError(
+			400,
+			"invalid_key",
+			"Write two slashes in a row as %2F%2F, or only one.",
+		);
+	}
 	try {
-		return decodeURIComponent(pathname.slice(pathname.indexOf("/", 1) + 1));
+		return decodeURIComponent(path);
 	} catch {
 		throw new ApiError(
 			400,
