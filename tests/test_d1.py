@@ -247,15 +247,17 @@ def environment(server: HTTPServer) -> dict[str, str]:
     }
 
 
-def deploy(project: Path, server: HTTPServer) -> str:
+def deploy(project: Path, server: HTTPServer, **more: str) -> str:
     """Run the script `deploy` without a terminal; return what it printed.
+
+    `more` are environment variables.
 
     It never ends well: the account takes no Worker.
     """
     result = subprocess.run(
         [NODE, "--run", "deploy"],
         cwd=project,
-        env=environment(server),
+        env={**environment(server), **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -297,6 +299,26 @@ def test_deploy_in_a_terminal_migrates_without_asking(project: Path) -> None:
         process.expect(pexpect.EOF)
         assert "notes" in cloudflare.tables()
         assert uploads(cloudflare) != []
+
+
+def test_deploy_migrates_the_database_of_the_environment_in_a_variable(
+    project: Path,
+) -> None:
+    config = project / "wrangler.jsonc"
+    staging = {
+        "vars": {"ALLOWED_ORIGINS": ""},
+        "secrets": {"required": ["API_TOKEN"]},
+        "version_metadata": {"binding": "CF_VERSION_METADATA"},
+        "d1_databases": [{"binding": "DB", "database_name": "test-d1-staging-db"}],
+    }
+    text = config.read_text().rstrip().removesuffix("}").rstrip().rstrip(",")
+    config.write_text(f'{text},\n"env": {{"staging": {json.dumps(staging)}}}\n}}\n')
+    with account("test-d1-db", "test-d1-staging-db") as (cloudflare, server):
+        deploy(project, server, CLOUDFLARE_ENV="staging")
+    assert "notes" in cloudflare.tables()
+    databases = {asked for asked in cloudflare.asked if "/d1/database/" in asked}
+    assert {asked.rsplit("/", 1)[1] for asked in databases} == {"test-d1-staging-db"}
+    assert any("test-d1-staging" in asked for asked in uploads(cloudflare))
 
 
 def test_a_migration_that_fails_stops_the_deploy(project: Path) -> None:

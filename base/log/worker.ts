@@ -27,9 +27,12 @@ export function logError(
 }
 
 function logLine(level: string, message: string, fields: LogFields): string {
-	// Tells the lines of a new deploy from those before it.
-	const version = deployed.CF_VERSION_METADATA.id;
-	return JSON.stringify({ level, message, version, ...fields });
+	// The version tells the lines of a new deploy from those before it.
+	const line = { level, message, version: deployed.CF_VERSION_METADATA.id };
+	// First for those who read it, and last so that no field replaces any of it.
+	return JSON.stringify({ ...line, ...fields, ...line }, (_, value) =>
+		typeof value === "bigint" ? String(value) : value,
+	);
 }
 
 function describeError(error: unknown, causes: number): object {

@@ -150,6 +150,37 @@ describe("a job of one's own", () => {
 		expect(logged()).toMatchObject([{ cron: "5 * * * *", orders: 3 }]);
 	});
 
+	it("cannot replace what the log line says of its run", async () => {
+		const own = {
+			level: "mine",
+			message: "mine",
+			version: "mine",
+			cron: "mine",
+			from: "mine",
+			to: "mine",
+			lateSeconds: "mine",
+		};
+		vi.setSystemTime("2026-11-22T10:05:00.000Z");
+		await cronRun(controller, env, 60, () => ({ ...own, orders: 3 }));
+		expect(logged()).toEqual([
+			{
+				level: "info",
+				message: "Cron job done",
+				version: env.CF_VERSION_METADATA.id,
+				cron: "5 * * * *",
+				from: "2026-11-22T09:00:00.000Z",
+				to: "2026-11-22T10:00:00.000Z",
+				lateSeconds: 0,
+				orders: 3,
+			},
+		]);
+	});
+
+	it("may report a BigInt", async () => {
+		await cronRun(controller, env, 60, () => ({ bytes: 2n ** 64n }));
+		expect(logged()).toMatchObject([{ bytes: "18446744073709551616" }]);
+	});
+
 	it("logs nothing when its work fails", async () => {
 		const ran = cronRun(controller, env, 60, () =>
 			Promise.reject(new Error("no orders")),

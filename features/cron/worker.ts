@@ -93,5 +93,7 @@ export async function cronRun(
 	const [from, to] = [new Date(end - length), new Date(end)];
 	const lateSeconds = Math.round((Date.now() - scheduledTime) / 1000);
 	const done = await work({ env, from, to });
-	logInfo("Cron job done", { cron, from, to, lateSeconds, ...done });
+	const run = { cron, from, to, lateSeconds };
+	// The work may add to these, and not replace them.
+	logInfo("Cron job done", { ...run, ...done, ...run });
 }

@@ -240,6 +240,11 @@ describe("GET /notes", () => {
 		expect(seen).toEqual(["9", "8", "7", "6", "4", "3", "2", "1"]);
 	});
 
+	it("begins with the first page when the cursor is empty", async () => {
+		await fill(2);
+		expect(titles(await list("?limit=1&cursor="))).toEqual(["2"]);
+	});
+
 	it("goes on from a cursor when all behind it are gone", async () => {
 		await fill(3);
 		const { nextCursor } = await list("?limit=1");
@@ -262,7 +267,6 @@ describe("GET /notes", () => {
 	);
 
 	it.each([
-		["nothing", ""],
 		["no base64", "1"],
 		["no base64 either", "MTAxM"],
 		["base64 with its padding", "MQ=="],
@@ -370,7 +374,10 @@ describe("a query", () => {
 			"INSERT INTO notes (id, title, body) VALUES (?, 'secret', 'secret')",
 			id,
 		);
-		expect(error.sqliteCode).toBe("SQLITE_CONSTRAINT");
+		expect(error).toMatchObject({
+			sqliteCode: "SQLITE_CONSTRAINT",
+			extendedCode: "SQLITE_CONSTRAINT_PRIMARYKEY",
+		});
 		expect(log).not.toHaveBeenCalled();
 		expect(warn).toHaveBeenCalledTimes(1);
 		const line = String(warn.mock.calls[0]?.[0]);
@@ -379,6 +386,8 @@ describe("a query", () => {
 			message: "Database constraint violated",
 			version: env.CF_VERSION_METADATA.id,
 			job: "mine",
+			sqliteCode: "SQLITE_CONSTRAINT",
+			extendedCode: "SQLITE_CONSTRAINT_PRIMARYKEY",
 			reason: expect.stringMatching(/^UNIQUE constraint failed: notes\.id/),
 		});
 		expect(line).not.toContain("secret");
@@ -403,11 +412,58 @@ describe("a query", () => {
 		});
 	});
 
+	it("with a mistake in its SQL has D1's message in the log", async () => {
+		await failWith("SELECT titel FROM notes");
+		expect(String(log.mock.calls[0]?.[0])).toContain("no such column: titel");
+	});
+
+	it.each([
+		["SELECT json_extract('{}', ?)", "secret"],
+		["SELECT * FROM words WHERE words MATCH ?", "secret:x"],
+		[
+			"SELECT * FROM words WHERE words MATCH ?",
+			'"a: SQLITE_CONSTRAINT":secret',
+		],
+	])("does not log what its message quotes: %s of %j", async (sql, value) => {
+		await env.DB.prepare(
+			"CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(word)",
+		).run();
+		const error = await failWith(sql, value);
+		expect(error).toMatchObject({
+			sqliteCode: "SQLITE_ERROR",
+			extendedCode: undefined,
+			cause: { message: expect.stringMatching(/secret|SQLITE_CONSTRAINT/) },
+		});
+		expect(warn).not.toHaveBeenCalled();
+		expect(log).toHaveBeenCalledTimes(1);
+		const line = String(log.mock.calls[0]?.[0]);
+		expect(JSON.parse(line)).toMatchObject({
+			message: "Database query failed",
+			sqliteCode: "SQLITE_ERROR",
+			error: { message: "D1_ERROR: the message is left out" },
+		});
+		expect(line).not.toContain("secret");
+	});
+
+	it("that breaks a rule of a trigger does not log what that says", async () => {
+		await env.DB.prepare(
+			`CREATE TRIGGER IF NOT EXISTS refuse BEFORE INSERT ON notes
+			WHEN new.title = 'refused' BEGIN SELECT RAISE(ABORT, 'secret'); END`,
+		).run();
+		const error = await failWith(
+			"INSERT INTO notes (title, body) VALUES ('refused', 'secret')",
+		);
+		expect(error.extendedCode).toBe("SQLITE_CONSTRAINT_TRIGGER");
+		expect(String(warn.mock.calls[0]?.[0])).not.toContain("secret");
+	});
+
 	it("with a value that cannot be bound does not log it", async () => {
 		const value = { toString: () => "secret" };
 		expect((await failWith("SELECT ?", value)).status).toBe(502);
 		expect(log).toHaveBeenCalledTimes(1);
-		expect(String(log.mock.calls[0]?.[0])).not.toContain("secret");
+		const line = String(log.mock.calls[0]?.[0]);
+		expect(line).toContain("D1_TYPE_ERROR: the message is left out");
+		expect(line).not.toContain("secret");
 	});
 
 	const lost = [

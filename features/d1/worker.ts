@@ -54,6 +54,8 @@ const notesQuery = z.object({
 export class D1QueryError extends ApiError {
 	/** SQLite's code, such as `SQLITE_CONSTRAINT`; `undefined` without one. */
 	sqliteCode: string | undefined;
+	/** Its longer form, such as `SQLITE_CONSTRAINT_UNIQUE`, where D1 tells it. */
+	extendedCode: string | undefined;
 
 	constructor(cause: Error) {
 		const options = { cause };
@@ -65,7 +67,13 @@ export class D1QueryError extends ApiError {
 			const message = "The database failed. The logs say why.";
 			super(502, "database_failed", message, {}, options);
 		}
-		this.sqliteCode = /SQLITE_[A-Z]+/.exec(cause.message)?.[0];
+		// The last one: what stands before may quote anything.
+		const [, code, extended] =
+			/.*(?<!extended): (SQLITE_[A-Z]+)(?: \(extended: (SQLITE_\w+)\))?/s.exec(
+				cause.message,
+			) ?? [];
+		this.sqliteCode = code;
+		this.extendedCode = extended;
 	}
 }
 
@@ -98,22 +106,38 @@ function isD1Failure({ message }: Error): boolean {
 	return /^(D1_[A-Z_]+: |D1 DB |Network connection lost)/.test(message);
 }
 
+/**
+ * Tells whether a message is about D1 or about the text of a query. Others quote
+ * a value: a path in JSON, what a full-text search looks for.
+ */
+function isD1Plain({ message }: Error): boolean {
+	return (
+		/ at offset \d+: SQLITE_ERROR$/.test(message) ||
+		/^(D1_ERROR: )?(D1 DB |Internal error in D1|Network connection lost|no such table|Wrong number)/.test(
+			message,
+		)
+	);
+}
+
 /** Logs why the database failed, and nothing of what rows or queries hold. */
 function logD1Failure(
-	{ sqliteCode }: D1QueryError,
+	{ sqliteCode, extendedCode }: D1QueryError,
 	error: Error,
 	about: D1LogFields,
 ): void {
+	const fields = { ...about, sqliteCode, extendedCode };
 	if (sqliteCode === "SQLITE_CONSTRAINT") {
 		// The database works, and most callers have an answer to this.
-		const reason = error.message.replace(/^D1_ERROR: /, "");
-		logWarning("Database constraint violated", { ...about, reason });
+		const isOwnText = extendedCode === "SQLITE_CONSTRAINT_TRIGGER";
+		const reason = isOwnText
+			? undefined
+			: error.message.replace(/^D1_ERROR: /, "");
+		logWarning("Database constraint violated", { ...fields, reason });
 		return;
 	}
-	// It quotes the value, which is of a type that cannot be bound.
-	const isQuoting = error.message.startsWith("D1_TYPE_ERROR");
-	const reason = isQuoting ? "A value has a type that D1 does not take" : error;
-	logError("Database query failed", reason, { ...about, sqliteCode });
+	const [kind] = error.message.split(":");
+	const reason = isD1Plain(error) ? error : `${kind}: the message is left out`;
+	logError("Database query failed", reason, fields);
 }
 
 /**
@@ -176,8 +200,7 @@ export async function notesList(
 	about: D1LogFields = {},
 ): Promise<NotesPage> {
 	const { limit, cursor } = parseInput(notesPage, page, "invalid_query");
-	const before =
-		cursor === undefined ? Number.MAX_SAFE_INTEGER : readNotesCursor(cursor);
+	const before = cursor ? readNotesCursor(cursor) : Number.MAX_SAFE_INTEGER;
 	// One more than asked for says whether there is a next page.
 	const select = (db: D1Database) =>
 		db

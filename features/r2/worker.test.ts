@@ -206,7 +206,7 @@ describe("a key", () => {
 		["/files/a", "a", "a"],
 		["/files/a/b/c.tar.gz", "a/b/c.tar.gz", "c.tar.gz"],
 		["/files/a%2Fb", "a/b", "b"],
-		["/files//a", "/a", "a"],
+		["/files/%2Fa%2F%2Fb", "/a//b", "b"],
 		["/files/a/", "a/", "file"],
 		["/files/%C3%BC%20%F0%9F%98%80", "ü 😀", "_ _"],
 		["/files/two words", "two words", "two words"],
@@ -240,6 +240,11 @@ describe("a key", () => {
 	});
 
 	it.each([
+		"/files//",
+		"/files//a",
+		"/files/a//b",
+		"/files/a//",
+		"/files/a/\\b",
 		"/files/%zz",
 		"/files/%",
 		"/files/%ff",
@@ -469,8 +474,14 @@ describe("a condition", () => {
 	});
 
 	it("finds no file to delete", async () => {
-		const response = await remove("/files/none", { "If-Match": "*" });
-		expect(response.status).toBe(404);
+		for (const [headers, status] of [
+			[{ "If-Match": "*" }, 412],
+			[{ "If-Match": ETAG }, 412],
+			[{ "If-Unmodified-Since": LONG_AGO }, 204],
+		] as const) {
+			const response = await remove("/files/none", headers);
+			expect(response.status).toBe(status);
+		}
 	});
 });
 
@@ -639,11 +650,24 @@ describe("the list", () => {
 		]);
 	});
 
+	it("takes any beginning of a key, and an empty one for none", async () => {
+		for (const key of ["\u200fa", "ü".repeat(512)]) {
+			await env.BUCKET.put(key, TEXT);
+			const start = encodeURIComponent(key);
+			expect(keysOf(await list(`?prefix=${start}`))).toEqual([key]);
+			expect(keysOf(await list(`?cursor=${start}`))).not.toContain(key);
+		}
+		expect(keysOf(await list("?prefix=&cursor="))).toHaveLength(2);
+	});
+
 	it.each([
 		"?limit=0",
 		"?limit=1001",
 		"?limit=x",
-		`?prefix=${"x".repeat(1025)}`,
+		`?prefix=${"ü".repeat(512)}x`,
+		`?cursor=${"ü".repeat(512)}x`,
+		"?prefix=a%00",
+		"?cursor=a%00",
 	])("refuses %s", async (query) => {
 		const response = await get(`/files${query}`, OPERATOR);
 		expect(response.status).toBe(400);

@@ -27,14 +27,24 @@ const FILE_CONDITIONS = [
 ];
 
 /** A key that R2 takes, and that stays in its place where it becomes a path. */
-const fileKey = plainText(1024).refine(
+const filesKey = plainText(1024).refine(
 	(key) => !/(^|[/\\])\.{1,2}([/\\]|$)/.test(key),
 	"Must not have `.` or `..` as a part",
 );
 
+/** A key or its beginning. Other programs may write to the bucket what `filesKey` refuses. */
+const filesKeyStart = z
+	.string()
+	.regex(/^\P{Cc}*$/u, "Must be text without control characters")
+	.refine(
+		(text) => new TextEncoder().encode(text).byteLength <= 1024,
+		"Must have at most 1024 bytes of UTF-8",
+	)
+	.default("");
+
 const filesQuery = z.object({
-	prefix: z.string().max(1024).default(""),
-	cursor: z.string().max(1024).default(""),
+	prefix: filesKeyStart,
+	cursor: filesKeyStart,
 	limit: z.coerce.number().int().min(1).max(1000).default(100),
 });
 
@@ -45,31 +55,49 @@ app.get("/files", operatorOnly, async (c) => {
 
 app.get("/files/:key{.+}", (c) =>
 	// A copy is good for as long as this says so: a file may change or go.
-	filesSend(c, keyInPath(c), "no-cache"),
+	filesSend(c, filesKeyInPath(c), "no-cache"),
 );
 
 app.put("/files/:key{.+}", operatorOnly, async (c) => {
-	const { key, size, httpEtag } = await filesReceive(c, keyInPath(c));
+	const { key, size, httpEtag } = await filesReceive(c, filesKeyInPath(c));
 	return c.json({ key, size, etag: httpEtag }, 201, { ETag: httpEtag });
 });
 
 app.delete("/files/:key{.+}", operatorOnly, async (c) => {
-	const key = keyInPath(c);
+	const key = filesKeyInPath(c);
 	const { headers } = c.req.raw;
 	if (headers.has("If-Match") || headers.has("If-Unmodified-Since")) {
 		// R2 has no such condition: what is stored right after this goes too.
-		requireMatch(headers, requireFile(await filesInfo(c.env, key)));
+		const file = await filesInfo(c.env, key);
+		if (file) {
+			filesRequireMatch(headers, file);
+		} else if (headers.has("If-Match")) {
+			throw filesConditionFailed();
+		}
 	}
 	await filesDelete(c.env, key);
 	return c.body(null, 204);
 });
 
-/** Returns the key in the path of a request, which is all below `/files/`. */
-function keyInPath<E extends AppEnv>(c: Context<E>): string {
+/**
+ * Returns the key in the path of a request, which is all below `/files/`.
+ *
+ * @throws ApiError 400 for a path that is not valid, or that Cloudflare may change.
+ */
+function filesKeyInPath<E extends AppEnv>(c: Context<E>): string {
 	// Not Hono's parameter, which leaves as it is what cannot be decoded.
 	const { pathname } = new URL(c.req.url);
+	const path = pathname.slice(pathname.indexOf("/", 1) + 1);
+	if (`/${path}`.includes("//")) {
+		// Most domains make one slash of two before the Worker sees them.
+		throw new ApiError(
+			400,
+			"invalid_key",
+			"Write two slashes in a row as %2F%2F, or only one.",
+		);
+	}
 	try {
-		return decodeURIComponent(pathname.slice(pathname.indexOf("/", 1) + 1));
+		return decodeURIComponent(path);
 	} catch {
 		throw new ApiError(
 			400,
@@ -96,15 +124,15 @@ export async function filesPut(
 	options: { type?: string; onlyIf?: R2Conditional | Headers } = {},
 ): Promise<R2Object> {
 	const { type, onlyIf = {} } = options;
-	const file = await fromBucket(
+	const file = await filesFromBucket(
 		"put",
-		env.BUCKET.put(requireKey(key), value, {
-			httpMetadata: { contentType: fileType(type) },
+		env.BUCKET.put(filesRequireKey(key), value, {
+			httpMetadata: { contentType: filesType(type) },
 			onlyIf,
 		}),
 	);
 	if (file === null) {
-		throw conditionFailed();
+		throw filesConditionFailed();
 	}
 	return file;
 }
@@ -119,7 +147,7 @@ export async function filesGet(
 	env: Env,
 	key: string,
 ): Promise<R2ObjectBody | null> {
-	return fromBucket("get", env.BUCKET.get(requireKey(key)));
+	return filesFromBucket("get", env.BUCKET.get(filesRequireKey(key)));
 }
 
 /** Reads what is known of a file: its size, its type, its ETag; otherwise as `filesGet`. */
@@ -127,12 +155,12 @@ export async function filesInfo(
 	env: Env,
 	key: string,
 ): Promise<R2Object | null> {
-	return fromBucket("head", env.BUCKET.head(requireKey(key)));
+	return filesFromBucket("head", env.BUCKET.head(filesRequireKey(key)));
 }
 
 /** Deletes a file, if there is one; throws as `filesGet` does. */
 export async function filesDelete(env: Env, key: string): Promise<void> {
-	await fromBucket("delete", env.BUCKET.delete(requireKey(key)));
+	await filesFromBucket("delete", env.BUCKET.delete(filesRequireKey(key)));
 }
 
 /**
@@ -148,7 +176,7 @@ export async function filesList(
 	page: { prefix?: string; cursor?: string; limit?: number } = {},
 ) {
 	const { prefix = "", cursor = "", limit = 100 } = page;
-	const { objects, truncated } = await fromBucket(
+	const { objects, truncated } = await filesFromBucket(
 		"list",
 		env.BUCKET.list({
 			limit,
@@ -162,7 +190,7 @@ export async function filesList(
 			key,
 			size,
 			etag: httpEtag,
-			type: fileType(httpMetadata?.contentType),
+			type: filesType(httpMetadata?.contentType),
 			uploaded: uploaded.toISOString(),
 		}),
 	);
@@ -220,7 +248,7 @@ export async function filesReceive<E extends AppEnv>(
 		c.env,
 		key,
 		content.pipeThrough(new FixedLengthStream(Number(length))),
-		{ ...(type && { type }), onlyIf: conditionsOfPut(headers) },
+		{ ...(type && { type }), onlyIf: filesPutConditions(headers) },
 	);
 }
 
@@ -243,12 +271,12 @@ export async function filesSend<E extends AppEnv>(
 	// Where the answer may have no body, R2 need not send one.
 	const info =
 		method === "HEAD" || isConditional
-			? requireFile(await filesInfo(c.env, key))
+			? filesRequire(await filesInfo(c.env, key))
 			: undefined;
 	if (info) {
-		requireMatch(asked, info);
-		const headers = fileHeaders(info, cacheControl);
-		if (isUnchanged(asked, info)) {
+		filesRequireMatch(asked, info);
+		const headers = filesHeaders(info, cacheControl);
+		if (filesUnchanged(asked, info)) {
 			headers.delete("Content-Length");
 			return new Response(null, { status: 304, headers });
 		}
@@ -256,17 +284,17 @@ export async function filesSend<E extends AppEnv>(
 			return new Response(null, { headers });
 		}
 	}
-	const range = rangeOf(asked, info);
-	const file = requireFile(await readFile(c.env, key, range, info));
+	const range = filesRangeOf(asked, info);
+	const file = filesRequire(await filesRead(c.env, key, range, info));
 	if (!("body" in file)) {
 		// It was replaced meanwhile.
 		return filesSend(c, key, cacheControl);
 	}
-	const headers = fileHeaders(file, cacheControl);
+	const headers = filesHeaders(file, cacheControl);
 	if (range === undefined) {
 		return new Response(file.body, { headers });
 	}
-	const { offset, length } = placeOf(range, file.size);
+	const { offset, length } = filesPlaceOf(range, file.size);
 	headers.set(
 		"Content-Range",
 		`bytes ${offset}-${offset + length - 1}/${file.size}`,
@@ -275,11 +303,11 @@ export async function filesSend<E extends AppEnv>(
 	return new Response(file.body, { status: 206, headers });
 }
 
-function requireKey(key: string): string {
-	return parseInput(fileKey, key, "invalid_key");
+function filesRequireKey(key: string): string {
+	return parseInput(filesKey, key, "invalid_key");
 }
 
-function requireFile<T>(file: T | null): T {
+function filesRequire<T>(file: T | null): T {
 	if (file === null) {
 		throw new ApiError(404, "no_file", "There is no such file.");
 	}
@@ -292,7 +320,7 @@ function requireFile<T>(file: T | null): T {
  * @param info What is known of it. Of another file there is no `body`.
  * @throws ApiError 416 when it does not have the range.
  */
-async function readFile(
+async function filesRead(
 	env: Env,
 	key: string,
 	range: R2Range | undefined,
@@ -301,12 +329,15 @@ async function readFile(
 	const onlyIf = info ? { etagMatches: info.etag } : {};
 	const options = range ? { range, onlyIf } : { onlyIf };
 	try {
-		return await fromBucket("get", env.BUCKET.get(requireKey(key), options));
+		return await filesFromBucket(
+			"get",
+			env.BUCKET.get(filesRequireKey(key), options),
+		);
 	} catch (error) {
-		if (fileErrorCode(error) !== FILE_RANGE_CODE) {
+		if (filesErrorCode(error) !== FILE_RANGE_CODE) {
 			throw error;
 		}
-		const { size } = requireFile(await filesInfo(env, key));
+		const { size } = filesRequire(await filesInfo(env, key));
 		throw new ApiError(
 			416,
 			"range_not_satisfiable",
@@ -323,7 +354,10 @@ async function readFile(
  * @throws ApiError 400 when the client has sent too little, 503 when R2 gets too
  * many requests, 502 when it fails; its own error for a range.
  */
-async function fromBucket<T>(operation: string, work: Promise<T>): Promise<T> {
+async function filesFromBucket<T>(
+	operation: string,
+	work: Promise<T>,
+): Promise<T> {
 	try {
 		return await work;
 	} catch (error) {
@@ -334,7 +368,7 @@ async function fromBucket<T>(operation: string, work: Promise<T>): Promise<T> {
 				"Send as many bytes as Content-Length says.",
 			);
 		}
-		const code = fileErrorCode(error) ?? "";
+		const code = filesErrorCode(error) ?? "";
 		if (code === FILE_RANGE_CODE) {
 			throw error;
 		}
@@ -352,11 +386,11 @@ async function fromBucket<T>(operation: string, work: Promise<T>): Promise<T> {
 }
 
 /** Returns the code at the end of what R2 says: `get: … (10039)`. */
-function fileErrorCode(error: unknown): string | undefined {
+function filesErrorCode(error: unknown): string | undefined {
 	return /\((\d+)\)$/.exec(String(error))?.[1];
 }
 
-function conditionFailed(): ApiError {
+function filesConditionFailed(): ApiError {
 	return new ApiError(
 		412,
 		"precondition_failed",
@@ -365,38 +399,38 @@ function conditionFailed(): ApiError {
 }
 
 /** Returns the time in a header, or NaN, with which nothing compares. */
-function dateIn(asked: Headers, name: string): number {
+function filesDateIn(asked: Headers, name: string): number {
 	return Date.parse(asked.get(name) ?? "");
 }
 
 /** Returns when a file was stored, without milliseconds, as headers have it. */
-function storedAt({ uploaded }: R2Object): number {
+function filesStoredAt({ uploaded }: R2Object): number {
 	return Math.floor(uploaded.getTime() / 1000) * 1000;
 }
 
 /** Throws the 412 when a request is about another state of a file. */
-function requireMatch(asked: Headers, file: R2Object): void {
+function filesRequireMatch(asked: Headers, file: R2Object): void {
 	const match = asked.get("If-Match");
 	const isOther =
 		match === null
-			? storedAt(file) > dateIn(asked, "If-Unmodified-Since")
-			: !hasEtag(match, file.httpEtag);
+			? filesStoredAt(file) > filesDateIn(asked, "If-Unmodified-Since")
+			: !filesHasEtag(match, file.httpEtag);
 	if (isOther) {
-		throw conditionFailed();
+		throw filesConditionFailed();
 	}
 }
 
 /** Tells whether a client has this very file already. */
-function isUnchanged(asked: Headers, file: R2Object): boolean {
+function filesUnchanged(asked: Headers, file: R2Object): boolean {
 	const noneMatch = asked.get("If-None-Match");
 	return noneMatch === null
-		? storedAt(file) <= dateIn(asked, "If-Modified-Since")
+		? filesStoredAt(file) <= filesDateIn(asked, "If-Modified-Since")
 		: // Cloudflare makes an ETag weak where it compresses an answer.
-			hasEtag(noneMatch.replaceAll("W/", ""), file.httpEtag);
+			filesHasEtag(noneMatch.replaceAll("W/", ""), file.httpEtag);
 }
 
 /** Tells whether a list of ETags, none of which has a comma, has one, or any. */
-function hasEtag(list: string, etag: string): boolean {
+function filesHasEtag(list: string, etag: string): boolean {
 	return list.split(",").some((entry) => ["*", etag].includes(entry.trim()));
 }
 
@@ -405,7 +439,7 @@ function hasEtag(list: string, etag: string): boolean {
  *
  * @throws ApiError 400 for what are no ETags.
  */
-function conditionsOfPut(asked: Headers): Headers {
+function filesPutConditions(asked: Headers): Headers {
 	const conditions = new Headers();
 	for (const name of ["If-Match", "If-None-Match"]) {
 		const value = asked.get(name);
@@ -431,7 +465,7 @@ function conditionsOfPut(asked: Headers): Headers {
  * Returns the range that a request asks for. With several, with none that can be
  * read, and with an `If-Range` of another file, the whole file is the answer.
  */
-function rangeOf(asked: Headers, info?: R2Object): R2Range | undefined {
+function filesRangeOf(asked: Headers, info?: R2Object): R2Range | undefined {
 	const wanted = asked.get("If-Range");
 	if (
 		wanted !== null &&
@@ -457,7 +491,7 @@ function rangeOf(asked: Headers, info?: R2Object): R2Range | undefined {
 }
 
 /** Returns where a range is in a file of this size. */
-function placeOf(range: R2Range, size: number) {
+function filesPlaceOf(range: R2Range, size: number) {
 	if ("suffix" in range) {
 		const length = Math.min(range.suffix, size);
 		return { offset: size - length, length };
@@ -467,20 +501,20 @@ function placeOf(range: R2Range, size: number) {
 }
 
 /** Returns a media type that may stand in a header. */
-function fileType(type: string | undefined): string {
+function filesType(type: string | undefined): string {
 	return /^[\w.+-]+\/[\w.+-]+ *(;[\x20-\x7e]{0,99})?$/.test(type ?? "")
 		? String(type)
 		: FILE_OF_BYTES;
 }
 
 /** Returns the headers with which a file is sent. */
-function fileHeaders(file: R2Object, cacheControl: string): Headers {
+function filesHeaders(file: R2Object, cacheControl: string): Headers {
 	const { key, size, httpEtag, httpMetadata, uploaded } = file;
-	const type = fileType(httpMetadata?.contentType);
+	const type = filesType(httpMetadata?.contentType);
 	return new Headers({
 		"Accept-Ranges": "bytes",
 		"Cache-Control": cacheControl,
-		"Content-Disposition": attachment(key),
+		"Content-Disposition": filesAttachment(key),
 		"Content-Length": String(size),
 		"Content-Security-Policy":
 			"sandbox; default-src 'none'; frame-ancestors 'none'",
@@ -493,7 +527,7 @@ function fileHeaders(file: R2Object, cacheControl: string): Headers {
 }
 
 /** Returns the header that lets a browser save a file under the end of its key. */
-function attachment(key: string): string {
+function filesAttachment(key: string): string {
 	const name = key.split(/[/\\]/).at(-1) || "file";
 	const plain = name.replace(/[^\x20-\x7e]|["%]/gu, "_");
 	const encoded = encodeURIComponent(name).replace(

@@ -305,6 +305,44 @@ describe("code of one's own", () => {
 		});
 	});
 
+	it("searches among all texts with a filter that asks for nothing", async () => {
+		await vectorizeSearch(env, "bees", { filter: {} });
+		expect(query.mock.calls[0]?.[1]).toEqual({
+			topK: 5,
+			returnMetadata: "all",
+		});
+	});
+
+	it("cannot filter by a text of which the index compares a part", async () => {
+		const most = "ü".repeat(32);
+		await vectorizeSearch(env, "bees", { filter: { user: most } });
+		embed.mockClear();
+		for (const filter of [
+			{ user: `${most}x` },
+			{ page: 7, user: { $eq: `${most}x` } },
+			{ user: { $in: ["a", `${most}x`] } },
+		]) {
+			await expect(
+				vectorizeSearch(env, "bees", { filter }),
+			).rejects.toMatchObject({ status: 400, code: "invalid_query" });
+		}
+		expect(embed).not.toHaveBeenCalled();
+	});
+
+	it("stores at once no more than the model reads at once", async () => {
+		const long = Array.from({ length: 8 }, () => ({ text: "ü".repeat(3750) }));
+		await vectorizeInsert(env, long);
+		const more = vectorizeInsert(env, [...long, { text: "x" }]);
+		await expect(more).rejects.toMatchObject({
+			status: 400,
+			code: "invalid_body",
+			issues: [
+				{ path: "", message: "Must have texts of at most 60000 bytes in all" },
+			],
+		});
+		expect(embed).toHaveBeenCalledTimes(1);
+	});
+
 	it("is held to the same limits", async () => {
 		const text = TEXT;
 		const many = (count: number) =>

@@ -16,9 +16,18 @@ const EMBEDDING_DIMENSIONS = 1024;
  * The most that a document has as JSON. The index keeps 10 KiB beside a vector,
  * and the model reads 8,192 tokens, none of which is shorter than a byte.
  */
-const DOCUMENT_BYTES = 8000;
+const VECTORIZE_TEXT_BYTES = 8000;
 
-const DOCUMENT_LIMIT = `Must have at most ${DOCUMENT_BYTES} bytes as JSON`;
+const VECTORIZE_TEXT_LIMIT = `Must have at most ${VECTORIZE_TEXT_BYTES} bytes as JSON`;
+
+/**
+ * The most that all texts of one call have in UTF-8: the model reads 60,000
+ * tokens at once.
+ */
+const VECTORIZE_TEXTS_BYTES = 60_000;
+
+/** How much of a text the index keeps for filters. */
+const VECTORIZE_FILTER_BYTES = 64;
 
 /** How long the model or the index may take. */
 const VECTORIZE_TIMEOUT_MS = 30_000;
@@ -41,26 +50,32 @@ const vectorizeFields = {
 
 const vectorizeId = plainText(64);
 
-const documentBody = z
+const vectorizeBody = z
 	.strictObject(vectorizeFields)
-	.refine(fitsVector, DOCUMENT_LIMIT);
+	.refine(vectorizeFits, VECTORIZE_TEXT_LIMIT);
 
-const documentList = z
+const vectorizeList = z
 	.array(
 		z
 			.strictObject({ ...vectorizeFields, id: vectorizeId.optional() })
-			.refine(fitsVector, DOCUMENT_LIMIT),
+			.refine(vectorizeFits, VECTORIZE_TEXT_LIMIT),
 	)
 	.min(1)
-	.max(20);
+	.max(20)
+	.refine(
+		(list) =>
+			vectorizeBytes(list.map(({ text }) => text).join("")) <=
+			VECTORIZE_TEXTS_BYTES,
+		`Must have texts of at most ${VECTORIZE_TEXTS_BYTES} bytes in all`,
+	);
 
-const searchQuery = z.object({
+const vectorizeQuery = z.object({
 	q: z.string().trim().min(1).max(1000),
 	limit: z.coerce.number().int().min(1).max(20).default(5),
 });
 
 /** A text for the search, what else is known of it, and an id of one's own. */
-export type VectorizeDocument = z.input<typeof documentList>[number];
+export type VectorizeDocument = z.input<typeof vectorizeList>[number];
 
 /** A text that a search has found. The closer its meaning, the nearer to 1. */
 export type VectorizeMatchedText = {
@@ -71,7 +86,7 @@ export type VectorizeMatchedText = {
 };
 
 app.post("/documents", operatorOnly, async (c) => {
-	const document = await readJson(c, documentBody);
+	const document = await readJson(c, vectorizeBody);
 	const key = idempotencyKey(c);
 	const id =
 		key === undefined
@@ -88,15 +103,19 @@ app.delete("/documents/:id", operatorOnly, async (c) => {
 });
 
 app.get("/search", operatorOnly, async (c) => {
-	const { q, limit } = parseInput(searchQuery, c.req.query(), "invalid_query");
+	const { q, limit } = parseInput(
+		vectorizeQuery,
+		c.req.query(),
+		"invalid_query",
+	);
 	return c.json({ matches: await vectorizeSearch(c.env, q, { limit }) });
 });
 
 /**
  * Stores texts for the search, which finds them some seconds later.
  *
- * @param documents 1 to 20 of them, each at most 8,000 bytes as JSON. One with the
- * id of another replaces it.
+ * @param documents 1 to 20 of them, each at most 8,000 bytes as JSON, with texts of
+ * at most 60,000 bytes in all. One with the id of another replaces it.
  * @returns Their ids.
  * @throws ApiError 400 for other documents, 503 when something is not set up or
  * gets too many requests, 502 when it fails.
@@ -105,9 +124,9 @@ export async function vectorizeInsert(
 	env: Env,
 	documents: VectorizeDocument[],
 ): Promise<string[]> {
-	const list = parseInput(documentList, documents);
+	const list = parseInput(vectorizeList, documents);
 	const texts = list.map(({ text }) => text);
-	const embeddings = await embedTexts(env, texts);
+	const embeddings = await vectorizeEmbed(env, texts);
 	const vectors = list.map(
 		({ id = crypto.randomUUID(), text, metadata }, index) => ({
 			id,
@@ -124,7 +143,8 @@ export async function vectorizeInsert(
  *
  * @param query 1 to 1,000 characters.
  * @param options How many to find, 5 unless told and at most 20, and which
- * metadata they must have, as Vectorize takes it.
+ * metadata they must have, as Vectorize takes it; `{}` is no filter. The index
+ * compares the first 64 bytes of a text, so a longer one in a filter gets 400.
  * @returns The texts, the closest first. They may come from anybody.
  * @throws ApiError as `vectorizeInsert` does.
  */
@@ -133,13 +153,13 @@ export async function vectorizeSearch(
 	query: string,
 	options: { limit?: number; filter?: VectorizeVectorMetadataFilter } = {},
 ): Promise<VectorizeMatchedText[]> {
-	const { filter } = options;
+	const filter = vectorizeFilter(options.filter ?? {});
 	const { q, limit } = parseInput(
-		searchQuery,
+		vectorizeQuery,
 		{ q: query, limit: options.limit },
 		"invalid_query",
 	);
-	const [embedding = []] = await embedTexts(env, [q]);
+	const [embedding = []] = await vectorizeEmbed(env, [q]);
 	const { matches } = await fromVectorize(
 		"vectorize",
 		env.VECTORIZE.query(embedding, {
@@ -174,10 +194,43 @@ export async function vectorizeDelete(env: Env, ids: string[]): Promise<void> {
 }
 
 /** Tells whether the index can keep a document. */
-function fitsVector(document: { text: string; metadata?: unknown }): boolean {
+function vectorizeFits(document: {
+	text: string;
+	metadata?: unknown;
+}): boolean {
 	const { text, metadata } = document;
-	const json = JSON.stringify({ text, metadata });
-	return new TextEncoder().encode(json).byteLength <= DOCUMENT_BYTES;
+	return (
+		vectorizeBytes(JSON.stringify({ text, metadata })) <= VECTORIZE_TEXT_BYTES
+	);
+}
+
+function vectorizeBytes(text: string): number {
+	return new TextEncoder().encode(text).byteLength;
+}
+
+/**
+ * Checks that a filter compares whole texts.
+ *
+ * @returns The filter; `undefined` for one that asks for nothing.
+ * @throws ApiError 400 for a text of which the index would compare the beginning.
+ */
+function vectorizeFilter(
+	filter: VectorizeVectorMetadataFilter,
+): VectorizeVectorMetadataFilter | undefined {
+	JSON.stringify(filter, (_, value) => {
+		if (
+			typeof value === "string" &&
+			vectorizeBytes(value) > VECTORIZE_FILTER_BYTES
+		) {
+			throw new ApiError(
+				400,
+				"invalid_query",
+				`Filter by texts of at most ${VECTORIZE_FILTER_BYTES} bytes: the index knows no more of them.`,
+			);
+		}
+		return value;
+	});
+	return Object.keys(filter).length > 0 ? filter : undefined;
 }
 
 /**
@@ -185,7 +238,7 @@ function fitsVector(document: { text: string; metadata?: unknown }): boolean {
  *
  * @throws ApiError 503 or 502, also when the answer is no such vectors.
  */
-async function embedTexts(env: Env, texts: string[]): Promise<number[][]> {
+async function vectorizeEmbed(env: Env, texts: string[]): Promise<number[][]> {
 	const vector = z.array(z.number()).length(EMBEDDING_DIMENSIONS);
 	const answer = z.object({ data: z.array(vector).length(texts.length) });
 	const embedding = env.AI.run(EMBEDDING_MODEL, { text: texts });

@@ -1,5 +1,6 @@
 // Applies the migrations that the real database lacks. Without a terminal, since
 // Wrangler would ask there first, and a deploy would go on after a "no".
+// Arguments of `deploy` do not reach this, while CLOUDFLARE_ENV reaches all of it.
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
