@@ -292,7 +292,9 @@ def check_config(config: dict, answers: Answers, edits: Edits) -> None:
     assert objects == classes | own
     assert len(config["durable_objects"]["bindings"]) == len(objects)
     assert set(live_classes(config["migrations"])) == set(objects.values())
-    assert bound(config) == Counter(others) + bound([entry.value for entry in entries])
+    limiters = Counter(limiter["name"] for limiter in config.get("ratelimits", []))
+    expected = Counter(others) + bound([entry.value for entry in entries])
+    assert bound(config) + limiters == expected
     assert sorted(config["secrets"]["required"]) == sorted(
         oracle.secrets(features, provider) + mine("secrets", "required")
     )

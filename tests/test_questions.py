@@ -828,6 +828,7 @@ def test_a_wrong_answer_is_explained_while_it_is_typed_and_can_be_corrected(
         for name, (_, text) in ANSWERS.items()
         if name != question
     ]
+    others.append("--data=preset=custom")
     copying = terminal("copy", *others, template, project)
     copying.expect_exact(prompt)
     copying.send(CLEAR + wrong)
