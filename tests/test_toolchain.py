@@ -111,7 +111,9 @@ def test_the_projects_own_tests_pass(
             ai_provider=provider,
             layout=layout,
             compatibility_date=date,
-            project_name=f"{set_id(features)}-{provider}-{date}-{layout}",
+            project_name=f"{set_id(features)}-{provider}-{date}-{layout}"[:54].strip(
+                "-"
+            ),
         ).glob("test/*.test.ts")
         # The others are the same with every provider.
         if provider == DEFAULT_PROVIDER
