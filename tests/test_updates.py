@@ -201,7 +201,7 @@ EDITS = [
         "\n# Mine\nMY_KEY=",
     ),
     ("README.md", "<!-- Your introduction -->", "\nMine."),
-    ("README.md", "<!-- Your sections -->", "\n## Mine\n"),
+    ("README.md", "<!-- Your sections -->", "\n## My part\n"),
     (
         "README.md",
         "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
