@@ -565,7 +565,7 @@ def test_the_readme_shows_what_the_page_looks_like(
                 fruitful = [step for step in USES[feature] if not step.is_error]
                 for step in fruitful[:2]:
                     # What a picture before has left there may show as well.
-                    use(page, server, feature, replace(step, shows=""), model)
+                    use(page, server, feature, replace(step, shows="."), model)
             expect(page.get_by_text("Connecting")).to_have_count(0)
             page.evaluate("scrollTo(0, 0)")
             image = Image.open(BytesIO(page.screenshot(full_page=True)))
