@@ -2,22 +2,11 @@
 // Arguments go on to `wrangler dev`; `--online` uses the account's services.
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
 import { parseEnv } from "node:util";
+import { offline, wrangler } from "./wrangler.mjs";
 
 const args = process.argv.slice(2).filter((arg) => arg !== "--online");
 const isOnline = process.argv.includes("--online");
-const wrangler = join(
-	dirname(createRequire(import.meta.url).resolve("wrangler/package.json")),
-	"wrangler-dist/cli.js",
-);
-// Keeps Wrangler offline: no update check, no sample `request.cf`, no telemetry.
-const offline = {
-	CLOUDFLARE_CF_FETCH_ENABLED: "false",
-	WRANGLER_HIDE_BANNER: "true",
-	WRANGLER_SEND_METRICS: "false",
-};
 const env = { ...(isOnline ? {} : offline), ...process.env };
 
 /** What runs beside the Worker, as it was started. */
@@ -72,8 +61,7 @@ async function runWorker() {
 	child = spawn(
 		process.execPath,
 		[
-			"--no-warnings",
-			wrangler,
+			...wrangler,
 			"dev",
 			...(isOnline ? [] : ["--local"]),
 			// This machine alone, unless told otherwise.

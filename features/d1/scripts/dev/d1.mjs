@@ -1,31 +1,20 @@
 // The migrations of the database DB, which `dev` and the tests apply.
 import { spawnSync } from "node:child_process";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, stripVTControlCharacters } from "node:util";
+import { offline, wrangler } from "../wrangler.mjs";
 
 const FOLDER = fileURLToPath(new URL("../../migrations", import.meta.url));
 
 /** Applies the migrations to the database of `dev`, which keeps its data. */
 export function start() {
-	const wrangler = join(
-		dirname(createRequire(import.meta.url).resolve("wrangler/package.json")),
-		"wrangler-dist/cli.js",
-	);
 	const command = ["d1", "migrations", "apply", "DB", "--local"];
 	const { status, stdout, stderr } = spawnSync(
 		process.execPath,
-		["--no-warnings", wrangler, ...command, ...chosenDatabase()],
+		[...wrangler, ...command, ...chosenDatabase()],
 		{
 			encoding: "utf8",
-			// Offline, like `dev` itself.
-			env: {
-				...process.env,
-				CLOUDFLARE_CF_FETCH_ENABLED: "false",
-				WRANGLER_HIDE_BANNER: "true",
-				WRANGLER_SEND_METRICS: "false",
-			},
+			env: { ...process.env, ...offline },
 			stdio: ["ignore", "pipe", "pipe"],
 		},
 	);
