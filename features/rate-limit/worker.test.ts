@@ -101,11 +101,12 @@ describe("an address", () => {
 		["2001:DB8:0001:2::", "address 2001:db8:1:2::/64"],
 		["2001:db8:1:2::6", "address 2001:db8:1:2::/64"],
 		["2001:db8:1:3::6", "address 2001:db8:1:3::/64"],
-		["2001:db8::6", "address 2001:db8:0:0::/64"],
+		["2001:db8::6", "address 2001:db8::/64"],
 		["2001:0:0:1::6", "address 2001:0:0:1::/64"],
-		["::1", "address 0:0:0:0::/64"],
-		["::ffff:1:2:3", "address 0:0:0:0::/64"],
+		["::1", "address ::/64"],
+		["::ffff:1:2:3", "address ::/64"],
 		["no address", "address no address"],
+		["::no::", "address ::no::"],
 	])("%s counts as %s", async (address, key) => {
 		await upgrade({ "CF-Connecting-IP": address });
 		expect(counted()).toEqual([key]);

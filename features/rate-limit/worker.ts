@@ -1,5 +1,13 @@
+import { isIPv6 } from "node:net";
 import type { Context } from "hono";
 import { createMiddleware } from "hono/factory";
+import {
+	convertIPv4BinaryToString,
+	convertIPv4MappedIPv6ToIPv4,
+	convertIPv6BinaryToString,
+	convertIPv6ToBinary,
+	isIPv4MappedIPv6,
+} from "hono/utils/ipaddr";
 import type { AppEnv } from "../../base/http/worker";
 import { ApiError, isRouted } from "../../base/http/worker";
 import { logError } from "../../base/log/worker";
@@ -125,22 +133,11 @@ async function rateLimitIsOver(
  * bits of one of IPv6, since a client has all the addresses that begin with them.
  */
 function rateLimitNetwork(address: string): string {
-	// In one spelling, such as `2001:db8::1`, or `::ffff:102:304` for `1.2.3.4`.
-	const text = URL.parse(`http://[${address}]`)?.hostname.slice(1, -1);
-	if (text === undefined) {
+	if (!isIPv6(address)) {
 		return address;
 	}
-	const [, high, low] = /^::ffff:(\w+):(\w+)$/.exec(text) ?? [];
-	if (high && low) {
-		return [high, low]
-			.map((group) => Number.parseInt(group, 16))
-			.flatMap((number) => [number >> 8, number & 255])
-			.join(".");
-	}
-	const [start = [], end = []] = text
-		.split("::")
-		.map((part) => part.split(":").filter(Boolean));
-	const zeros = Array<string>(8 - start.length - end.length).fill("0");
-	const groups = [...start, ...zeros, ...end];
-	return `${groups.slice(0, 4).join(":")}::/64`;
+	const bits = convertIPv6ToBinary(address);
+	return isIPv4MappedIPv6(bits)
+		? convertIPv4BinaryToString(convertIPv4MappedIPv6ToIPv4(bits))
+		: `${convertIPv6BinaryToString((bits >> 64n) << 64n)}/64`;
 }
