@@ -30,9 +30,16 @@ function logLine(level: string, message: string, fields: LogFields): string {
 	// The version tells the lines of a new deploy from those before it.
 	const line = { level, message, version: deployed.CF_VERSION_METADATA.id };
 	// First for those who read it, and last so that no field replaces any of it.
-	return JSON.stringify({ ...line, ...fields, ...line }, (_, value) =>
-		typeof value === "bigint" ? String(value) : value,
-	);
+	const write = (more: LogFields) =>
+		JSON.stringify({ ...line, ...more, ...line }, (_, value) =>
+			typeof value === "bigint" ? String(value) : value,
+		);
+	try {
+		return write(fields);
+	} catch (error) {
+		// A circle, for example: the work that a line tells of must not fail for it.
+		return write({ fields: String(error) });
+	}
 }
 
 function describeError(error: unknown, causes: number): object {

@@ -181,6 +181,18 @@ describe("a job of one's own", () => {
 		expect(logged()).toMatchObject([{ bytes: "18446744073709551616" }]);
 	});
 
+	it("does not fail when JSON cannot hold what it reports", async () => {
+		const circle: Record<string, unknown> = {};
+		circle.self = circle;
+		await cronRun(controller, env, 60, () => circle);
+		expect(logged()).toMatchObject([
+			{
+				message: "Cron job done",
+				fields: expect.stringContaining("circular"),
+			},
+		]);
+	});
+
 	it("logs nothing when its work fails", async () => {
 		const ran = cronRun(controller, env, 60, () =>
 			Promise.reject(new Error("no orders")),
