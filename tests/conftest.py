@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import workbench
+from quick_copier import quick_copier
 from workbench import NODE, ROOT, copy_template
 
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
@@ -243,6 +244,13 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Copier that reads and compiles each release once."""
+    with quick_copier():
+        yield
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a plain folder, without history."""
@@ -262,13 +270,14 @@ def render(
     def render(features: list[str], source: Path = template, **answers: object) -> Path:
         name = str(answers.get("project_name", "my-worker"))
         project = tmp_path_factory.mktemp("render") / name
-        copier.run_copy(
-            str(source),
-            project,
-            data={"features": features, **answers},
-            defaults=True,
-            quiet=True,
-        )
+        with quick_copier():
+            copier.run_copy(
+                str(source),
+                project,
+                data={"features": features, **answers},
+                defaults=True,
+                quiet=True,
+            )
         return project
 
     return render

@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import copier
@@ -127,13 +127,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / path).write_text(text.replace(old, new, 1))
         release(folder, f"1.{number}.0")
     return folder
-
-
-@pytest.fixture
-def quick() -> Iterator[None]:
-    """Copier that reads each release once."""
-    with quick_copier():
-        yield
 
 
 class Project:
