@@ -1,4 +1,4 @@
-"""What is written from the features: two projects as documents, and the README.
+"""What is written from the features: projects as documents, and the README.
 
 So a change shows what it does, and nobody keeps a list in step by hand.
 """
@@ -16,6 +16,7 @@ from workbench import ROOT
 
 EXAMPLES = {
     "none": {"features": [], "package_manager": "pnpm", "github_actions": False},
+    "one": {"features": ["alarms"], "layout": "modules", "package_manager": "bun"},
     "all": {"features": FEATURES, "custom_domain": "app.example.com"},
 }
 LANGUAGES = {".ts": "ts", ".mjs": "js", ".json": "json", ".jsonc": "jsonc"}
