@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,8 @@ from quick_copier import quick_copier
 from workbench import NODE, ROOT, copy_template
 
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
+#: What `bundle_kib` returned last, by folder.
+BUNDLES: dict[Path, float] = {}
 #: The types of the runtime that `write_types` has made, by compatibility date.
 RUNTIME_TYPES: dict[str, str] = {}
 
@@ -117,7 +120,7 @@ def run(command: list[str | Path], directory: Path) -> str:
         text=True,
         timeout=900,
     )
-    assert result.returncode == 0, result.stdout
+    assert result.returncode == 0, f"{directory}:\n{result.stdout}"
     return result.stdout
 
 
@@ -168,6 +171,19 @@ def write_types(*directories: Path) -> None:
         types.write_text(own + RUNTIME_TYPES[date])
 
 
+def bundle_kib(directory: Path) -> float:
+    """Return how large the bundle of a project is, in KiB of gzip.
+
+    Raises:
+        AssertionError: Wrangler can't make it, or warns.
+    """
+    output = node(directory, WRANGLER, "deploy", "--dry-run", "--minify")
+    assert "WARNING" not in output, f"{directory}:\n{output}"
+    (size,) = re.findall(r"gzip: ([\d.]+) KiB", output)
+    BUNDLES[directory] = float(size)
+    return BUNDLES[directory]
+
+
 def assert_clean(*directories: Path) -> None:
     """Check that types, type checker, format, lint and bundle find nothing.
 
@@ -186,8 +202,7 @@ def assert_clean(*directories: Path) -> None:
     node(ROOT, "tsc", "--build", *map(str, configs))
     for directory in directories:
         node(directory, "biome", "check", "--error-on-warnings")
-        output = node(directory, WRANGLER, "deploy", "--dry-run")
-        assert "WARNING" not in output
+        bundle_kib(directory)
         for written in directory.glob("**/*.tsbuildinfo"):
             written.unlink()
 
