@@ -18,6 +18,7 @@ import workbench
 from quick_copier import quick_copier
 from workbench import NODE, ROOT, copy_template
 
+VITEST = ROOT / "node_modules/vitest/vitest.mjs"
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
 #: What `bundle_kib` returned last, by folder.
 BUNDLES: dict[Path, float] = {}
@@ -134,6 +135,19 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     """
     program = ROOT / "node_modules/.bin" / script if isinstance(script, str) else script
     return run([NODE, program, *arguments], directory)
+
+
+def run_tests(directory: Path, *files: str, isolate: bool = False) -> str:
+    """Run a project's own tests; like `run`.
+
+    Args:
+        directory: The project, with its packages.
+        files: Parts of the names of the test files; by default all of them.
+        isolate: Whether each file has a runtime of its own, as in `npm test`,
+            which takes three times as long.
+    """
+    options = [] if isolate else ["--no-isolate", "--maxWorkers=1"]
+    return node(directory, VITEST, "run", *options, *files)
 
 
 #: Writes the types of the bindings of many projects, which it gets as arguments.

@@ -293,6 +293,7 @@ BASE_FILES = {
     "scripts/quiet-runtime.mjs",
     "scripts/before-deploy.mjs",
     "scripts/types.mjs",
+    "scripts/wrangler.mjs",
     "src/index.ts",
     "test/handlers.test.ts",
     "test/health.test.ts",

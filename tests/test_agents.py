@@ -17,10 +17,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import workbench
-from conftest import FEATURES, assert_clean, link_toolchain, node
+from conftest import FEATURES, assert_clean, link_toolchain, node, run_tests
 from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
-from workbench import ROOT
 
 
 @dataclass
@@ -591,7 +590,7 @@ def assert_own_agent_works(project: Path) -> None:
     write_at(config, '(tags that start with "user-")\n', migration)
     (project / "test/support.test.ts").write_text(OWN_TEST.lstrip())
     assert_clean(project)
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "support")
+    run_tests(project, "support")
 
 
 def write_at(path: Path, anchor: str, text: str) -> None:

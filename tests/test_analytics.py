@@ -10,10 +10,9 @@ from pathlib import Path
 import json5
 import pytest
 
-from conftest import link_toolchain, node
+from conftest import link_toolchain, run_tests
 from test_readme import blocks_of, readme_of
 from test_updates import edit
-from workbench import ROOT
 
 Render = Callable[..., Path]
 
@@ -82,8 +81,7 @@ def test_the_sql_of_the_guide_names_the_columns_as_the_worker_writes_them(
     (project / "test/probe.test.ts").write_text(probe)
 
     assert set(named.values()) == set(EVENT)
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
-    node(project, vitest, "run", "test/probe.test.ts")
+    run_tests(project, "test/probe.test.ts")
 
 
 @pytest.mark.parametrize("name", ["app", "my-first-worker"])
@@ -150,11 +148,10 @@ def test_a_lock_in_front_of_events_costs_its_tests_one_line(render: Render) -> N
     project = link_toolchain(render(["auth", "analytics"]))
     code, test = project / "src/index.ts", project / "test/analytics.test.ts"
     replace(code, 'app.post("/events", async', 'app.post("/events", sessionOnly, async')
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
     with pytest.raises(AssertionError, match="expected 401"):
-        node(project, vitest, "run", "test/analytics.test.ts")
+        run_tests(project, "test/analytics.test.ts")
     replace(test, HEADERS, WITH_SESSION)
-    node(project, vitest, "run", "test/analytics.test.ts")
+    run_tests(project, "test/analytics.test.ts")
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -197,5 +194,4 @@ def test_code_of_ones_own_writes_only_what_a_column_can_hold(render: Render) -> 
     project = link_toolchain(render(["analytics"]))
     edit(project, "src/index.ts", "// Your code", SEEN)
     (project / "test/probe.test.ts").write_text(SEEN_PROBE)
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
-    node(project, vitest, "run", "test/probe.test.ts")
+    run_tests(project, "test/probe.test.ts")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import link_toolchain, node, write_types
+from conftest import link_toolchain, node, run_tests, write_types
 from test_analytics import replace
 from test_readme import blocks_of, readme_of
 from test_updates import edit
-from workbench import ROOT
 
 Render = Callable[..., Path]
 
@@ -182,7 +181,7 @@ def test_the_recipes_of_the_guide_keep_users_apart_from_operators(
     write_types(project)
     assert len(recipes) == 2
     node(project, "tsc")
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "test/probe.test.ts")
+    run_tests(project, "test/probe.test.ts")
 
 
 #: For each feature with an open route that a product may lock: the route's line, and
@@ -214,12 +213,11 @@ def test_the_lock_of_an_open_route_costs_its_tests_one_line(
     project = link_toolchain(render(["auth", feature]))
     route, line, with_key = LOCKS[feature]
     tests = project / f"test/{feature}.test.ts"
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
     files = [f"test/{name}.test.ts" for name in (feature, "json", "access")]
 
     locked = route.replace(", ", ", operatorOnly, ", 1)
     replace(project / "src/index.ts", route, locked)
     with pytest.raises(AssertionError, match="401"):
-        node(project, vitest, "run", *files)
+        run_tests(project, *files)
     replace(tests, line, with_key)
-    node(project, vitest, "run", *files)
+    run_tests(project, *files)

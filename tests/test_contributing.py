@@ -6,7 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import assert_clean, commit, copy_template, link_toolchain, node
+from conftest import (
+    assert_clean,
+    commit,
+    copy_template,
+    link_toolchain,
+    run_tests,
+)
 from workbench import ROOT
 
 #: The files of the worked example, in the order of its blocks.
@@ -28,7 +34,7 @@ def test_the_feature_that_it_describes_works(
     for features in (["dice"], ["auth", "dice", "websockets"]):
         project = link_toolchain(render(features, source=template))
         assert_clean(project)
-        node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "dice")
+        run_tests(project, "dice")
 
     # What the repository asks of every feature.
     for name in (".venv", "node_modules"):

@@ -15,11 +15,18 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from conftest import WRANGLER, assert_clean, link_toolchain, node, node_environment
+from conftest import (
+    WRANGLER,
+    assert_clean,
+    link_toolchain,
+    node,
+    node_environment,
+    run_tests,
+)
 from dev_server import DevServer, serve, start
 from internet import answering
 from test_products import build
-from workbench import NODE, ROOT
+from workbench import NODE
 
 Render = Callable[..., Path]
 
@@ -156,7 +163,7 @@ def test_a_later_migration_of_the_templates_comes_after_its_first(
     (project / ".wrangler").rename(project.parent / "old")
     said = [f"Applied migrations/{name}" for name in (SAMPLE, later, OWN)]
     assert node(project, script).splitlines() == said
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "d1")
+    run_tests(project, "d1")
 
 
 # --- Deploying ----------------------------------------------------------------
@@ -380,7 +387,7 @@ def journal(render: Render) -> Path:
 
 def test_the_journal_is_clean_and_passes_all_tests(journal: Path) -> None:
     assert_clean(journal)
-    node(journal, ROOT / "node_modules/vitest/vitest.mjs", "run")
+    run_tests(journal)
 
 
 def test_own_tables_and_own_jobs_work_beside_those_of_the_template(

@@ -19,6 +19,7 @@ from conftest import (
     link_toolchain,
     node,
     node_environment,
+    run_tests,
 )
 from dev_server import left_over, serve
 from workbench import NODE, ROOT
@@ -68,7 +69,7 @@ def assert_works(project: Path) -> None:
     """Check that the tools find nothing, and that the fixtures' tests pass."""
     assert_clean(project)
     # Those of the other features run without the fixtures elsewhere.
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", *FIXTURES)
+    run_tests(project, *FIXTURES)
 
 
 def test_dev_runs_companions_beside_the_worker(make: Render) -> None:

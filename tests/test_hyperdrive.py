@@ -20,10 +20,10 @@ import httpx
 import pytest
 
 import workbench
-from conftest import link_toolchain, node, node_environment
+from conftest import link_toolchain, node, node_environment, run_tests
 from dev_server import DevServer, free_ports, left_over, serve, start
 from test_products import build
-from workbench import NODE, ROOT
+from workbench import NODE
 
 Project = Callable[..., Path]
 
@@ -512,7 +512,7 @@ def test_a_products_own_tests_pass_and_leave_nothing_behind(
 ) -> None:
     if place == "configured":
         monkeypatch.setenv(VARIABLE, database.url)
-    node(library, ROOT / "node_modules/vitest/vitest.mjs", "run", "books", "hyperdrive")
+    run_tests(library, "books", "hyperdrive")
     databases = "SELECT datname FROM pg_database WHERE NOT datistemplate"
     assert database.run(library, databases) == [{"datname": "postgres"}]
     relations = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"

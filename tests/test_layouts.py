@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FEATURES, assert_clean, link_toolchain, node, run_copier
+from conftest import (
+    FEATURES,
+    assert_clean,
+    link_toolchain,
+    run_copier,
+    run_tests,
+)
 from test_products import edit
 from test_readme import blocks_of
 from test_render import texts
-from workbench import ROOT
 
 Render = Callable[..., Path]
 
@@ -137,7 +142,7 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
     (project / "test/links.test.ts").write_text(LINKS_TEST.replace("{prefix}", prefix))
 
     assert_clean(project)
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", "links")
+    run_tests(project, "links")
 
 
 def test_each_module_with_a_place_for_the_user_takes_imports(

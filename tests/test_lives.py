@@ -30,6 +30,7 @@ from conftest import (
     link_toolchain,
     node,
     release,
+    run_tests,
     write_types,
 )
 from lives import (
@@ -50,7 +51,6 @@ from lives import (
 )
 from quick_copier import quick_copier
 from test_render import texts
-from workbench import ROOT
 
 #: How many random lives are played where no option says so, the same each time.
 LIVES = 40
@@ -404,7 +404,7 @@ def test_a_project_of_entries_of_every_kind_passes_its_tests(
     project = link_toolchain(live(life, template, tmp_path / "my-worker").folder)
     write_types(project)
     node(project, "tsc")
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run")
+    run_tests(project)
 
 
 #: What broke for people who built products on the template, and in random lives.

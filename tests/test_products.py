@@ -10,7 +10,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from conftest import assert_clean, link_toolchain, node
+from conftest import assert_clean, link_toolchain, run_tests
 from dev_server import DevServer, serve
 from test_updates import edit
 from workbench import NODE, ROOT
@@ -126,7 +126,7 @@ def shortener_server(shortener: Path) -> Iterator[DevServer]:
 
 def test_the_shortener_is_clean_and_passes_all_tests(shortener: Path) -> None:
     assert_clean(shortener)
-    node(shortener, ROOT / "node_modules/vitest/vitest.mjs", "run")
+    run_tests(shortener, isolate=True)
 
 
 def sign_in(server: DevServer, **session: object) -> dict[str, str]:
@@ -323,7 +323,7 @@ def ticket(desk_server: DevServer) -> str:
 
 def test_the_desk_is_clean_and_passes_all_tests(desk: Path) -> None:
     assert_clean(desk)
-    node(desk, ROOT / "node_modules/vitest/vitest.mjs", "run")
+    run_tests(desk, isolate=True)
 
 
 def test_own_errors_of_a_query_reach_the_client(

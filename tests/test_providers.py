@@ -11,7 +11,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 import conftest
-from conftest import link_toolchain
+from conftest import link_toolchain, run_tests
 from dev_server import DevServer, free_ports, serve
 
 EVENT = {"name": "science fair", "date": "Friday", "participants": ["Alice", "Bob"]}
@@ -120,7 +120,7 @@ def test_what_people_set_breaks_no_test(name: str, render: Callable[..., Path]) 
     lines = [f"{name}=https://gateway.example/in-dev-vars\n" for name in names]
     (project / ".dev.vars").write_text("API_TOKEN=token\n" + "".join(lines))
 
-    conftest.node(project, conftest.ROOT / "node_modules/vitest/vitest.mjs", "run")
+    run_tests(project)
 
 
 def extract(server: DevServer) -> tuple[int, str | None, dict]:

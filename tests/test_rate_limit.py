@@ -10,12 +10,11 @@ import json5
 import pytest
 
 import oracle
-from conftest import FEATURES, link_toolchain, node, write_types
+from conftest import FEATURES, link_toolchain, node, run_tests, write_types
 from dev_server import DevServer, serve
 from test_analytics import replace
 from test_readme import blocks_of, readme_of
 from test_updates import edit
-from workbench import ROOT
 
 Render = Callable[..., Path]
 
@@ -184,8 +183,7 @@ def test_code_of_a_users_own_is_limited_as_the_guide_says(
 
     write_types(project)
     node(project, "tsc")
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
-    node(project, vitest, "run", "test/probe.test.ts", "test/rate-limit.test.ts")
+    run_tests(project, "test/probe.test.ts", "test/rate-limit.test.ts")
 
 
 @pytest.mark.parametrize("name", ["a", "n" * 54])

@@ -22,12 +22,14 @@ from conftest import (
     PRESETS,
     PROVIDER_SETS,
     PROVIDERS,
+    VITEST,
     WRANGLER,
     assert_clean,
     bundle_kib,
     link_toolchain,
     node,
     run,
+    run_tests,
     set_id,
 )
 from workbench import NPM, ROOT
@@ -146,13 +148,12 @@ def run_vitest(tests: list[Path], workspace: Path) -> dict:
     configs = [str(directory / "vitest.config.ts") for directory in directories]
     config = json.dumps({"test": {"projects": configs}})
     (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
     report_file = workspace / "report.json"
     # One at once: the other processors have tests of their own.
     options = ["--no-isolate", "--maxWorkers=1", "--reporter=json"]
     options += [f"--outputFile={report_file}"]
     try:
-        output = node(workspace, vitest, "run", *options, *map(str, tests))
+        output = node(workspace, VITEST, "run", *options, *map(str, tests))
     except AssertionError as error:
         output = str(error)
     assert report_file.exists(), output
@@ -203,15 +204,14 @@ def test_errors_that_tests_cause_are_shown_only_when_one_fails(
     project: Project,
 ) -> None:
     directory = project(["workflows"], project_name="quiet-tests")
-    vitest = ROOT / "node_modules/vitest/vitest.mjs"
-    assert "uncaught exception" not in node(directory, vitest, "run", "workflows")
+    assert "uncaught exception" not in run_tests(directory, "workflows")
 
     failing = (
         'import { expect, it } from "vitest";\nit("fails", () => expect(1).toBe(2));'
     )
     (directory / "test/workflows-fail.test.ts").write_text(failing)
     with pytest.raises(AssertionError, match="uncaught exception"):
-        node(directory, vitest, "run", "workflows")
+        run_tests(directory, "workflows")
 
 
 def test_types_say_what_is_wrong_with_the_config(

@@ -20,9 +20,9 @@ from conftest import (
     copy_template,
     git,
     link_toolchain,
-    node,
     release,
     run_copier,
+    run_tests,
 )
 from test_render import package, patch_config, readme, texts
 from workbench import ROOT
@@ -633,7 +633,7 @@ def test_a_dropped_demo_stays_away_when_features_come_and_go(
 
     assert_clean(link_toolchain(project))
     tests = ("test/access.test.ts", "test/json.test.ts", "test/index.test.ts")
-    node(project, ROOT / "node_modules/vitest/vitest.mjs", "run", *tests)
+    run_tests(project, *tests)
 
 
 @pytest.mark.parametrize("is_conflict", [True, False])
