@@ -198,8 +198,8 @@ def bundle_kib(directory: Path) -> float:
     return BUNDLES[directory]
 
 
-def assert_clean(*directories: Path) -> None:
-    """Check that types, type checker, format, lint and bundle find nothing.
+def assert_checked(*directories: Path) -> None:
+    """Check that types, type checker, format and lint find nothing.
 
     Args:
         directories: Projects, with their packages.
@@ -216,9 +216,19 @@ def assert_clean(*directories: Path) -> None:
     node(ROOT, "tsc", "--build", *map(str, configs))
     for directory in directories:
         node(directory, "biome", "check", "--error-on-warnings")
-        bundle_kib(directory)
         for written in directory.glob("**/*.tsbuildinfo"):
             written.unlink()
+
+
+def assert_clean(*directories: Path) -> None:
+    """Check that types, type checker, format, lint and Wrangler find nothing.
+
+    Args:
+        directories: Projects, with their packages.
+    """
+    assert_checked(*directories)
+    for directory in directories:
+        bundle_kib(directory)
 
 
 def git(directory: Path, *arguments: str) -> str:
