@@ -43,6 +43,12 @@ it("counts in a Durable Object", async () => {
 	expect(await (await follow("a")).json()).toEqual({ count: 2 });
 });
 
+it("answers in place of a route of the template", async () => {
+	const request = new Request("https://example.com/health");
+	const response = await exports.default.fetch(request);
+	expect(await response.json()).toEqual({ status: "mine" });
+});
+
 it("throws what the base offers", async () => {
 	expect((await follow("A")).status).toBe(404);
 });
@@ -127,6 +133,8 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
         insert = insert.rstrip().replace("countLinks, ", "consumeLinks, countLinks, ")
         edit(project, "src/index.ts", anchor, insert)
     edit(project, "src/index.ts", "\t// Your queues", "\tlinks: consumeLinks,")
+    route = '\napp.get("/health", (c) => c.json({ status: "mine" }));'
+    edit(project, "src/index.ts", "// Your middleware", route)
     binding = '\t\t\t{ "name": "LINK_COUNTER", "class_name": "LinkCounter" },'
     migration = '\t\t{ "tag": "user-links", "new_sqlite_classes": ["LinkCounter"] },'
     for line, insert in (

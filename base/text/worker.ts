@@ -18,5 +18,5 @@ export function plainText(maxBytes: number) {
 		);
 }
 
-/** A user's id, the same in every feature: what Analytics Engine can index. */
+/** A user's id: what Analytics Engine can index. A feature may take fewer. */
 export const userIdSchema = plainText(96);
