@@ -253,6 +253,38 @@ KINDS = {
     "r2": Kind(
         lambda n: [config("r2_buckets", binding=f"MY_FILES_{n}", bucket_name=f"m-{n}")]
     ),
+    "index of vectors": Kind(
+        lambda n: [config("vectorize", binding=f"MY_INDEX_{n}", index_name=f"mine-{n}")]
+    ),
+    "postgres": Kind(
+        lambda n: [
+            config(
+                "hyperdrive",
+                binding=f"MY_SQL_{n}",
+                id=f"{n:032x}",
+                localConnectionString="postgres://me:mine@localhost/mine",
+            )
+        ]
+    ),
+    "dataset": Kind(
+        lambda n: [
+            config(
+                "analytics_engine_datasets",
+                binding=f"MY_EVENTS_{n}",
+                dataset=f"mine_{n}",
+            )
+        ]
+    ),
+    "rate limiter": Kind(
+        lambda n: [
+            config(
+                "ratelimits",
+                name=f"MY_LIMITER_{n}",
+                namespace_id=f"{n}",
+                simple={"limit": 10, "period": 60},
+            )
+        ]
+    ),
     "service": Kind(
         lambda n: [config("services", binding=f"MY_SERVICE_{n}", service=f"mine-{n}")]
     ),

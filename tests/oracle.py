@@ -97,7 +97,7 @@ FEATURES = {
         ),
         routes=("GET /db/tables 🔒",),
         guarded=True,
-        names=("HYPERDRIVE", "hyperdrive", "/db", "postgres", "PGlite"),
+        names=("HYPERDRIVE", "/db", "postgres", "PGlite"),
     ),
     "workflows": Feature(
         bindings=("MY_WORKFLOW",),
@@ -113,7 +113,7 @@ FEATURES = {
     "analytics": Feature(
         bindings=("USER_EVENTS",),
         routes=("POST /events",),
-        names=("USER_EVENTS", "analytics_engine_datasets", "/events", "dataset"),
+        names=("USER_EVENTS", "/events", "dataset"),
     ),
     "browser": Feature(
         bindings=("BROWSER",),
@@ -193,7 +193,7 @@ FEATURES = {
     "rate-limit": Feature(
         bindings=("RATE_LIMITER",),
         routes=(),
-        names=("RATE_LIMITER", "ratelimits", "rateLimited", "rate_limited"),
+        names=("RATE_LIMITER", "rateLimited", "rate_limited"),
     ),
     "r2": Feature(
         bindings=("BUCKET",),

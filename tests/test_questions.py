@@ -899,6 +899,57 @@ def test_an_update_accepts_the_same_project_name(
     assert recorded(project)["project_name"] == "living"
 
 
+# --- Files of the user's own that a feature would bring -------------------------
+
+
+@pytest.mark.parametrize(
+    ("layout", "feature", "path"),
+    [
+        ("modules", "queues", "src/queues.ts"),
+        ("single-file", "queues", "test/queues.test.ts"),
+        ("single-file", "d1", "migrations/0000_notes.sql"),
+    ],
+)
+def test_an_update_refuses_a_feature_whose_file_is_the_users(
+    committed: Callable[..., Path], layout: str, feature: str, path: str
+) -> None:
+    project = committed(["auth"], layout=layout)
+    (project / path).parent.mkdir(exist_ok=True)
+    (project / path).write_text("// Mine\n")
+    commit(project, "Add a file")
+    update = ["update", "--defaults", f"--data=features=[auth, {feature}]", project]
+    line = refusal(run_copier(*update))
+    assert f"Rename your {path} first, since '{feature}' brings a file" in line
+    assert git(project, "status", "--porcelain", "--ignored") == ""
+
+    (project / path).rename((project / path).with_stem("mine"))
+    commit(project, "Rename it")
+    assert run_copier(*update).returncode == 0
+    assert set(recorded(project)["features"]) == {"auth", feature}
+    # What the feature has brought is no obstacle to the next one.
+    commit(project, "Update")
+    more = f"--data=features=[auth, {feature}, cron]"
+    assert run_copier("update", "--defaults", more, project).returncode == 0
+
+
+def test_an_update_in_a_terminal_refuses_a_feature_whose_file_is_the_users(
+    committed: Callable[..., Path], terminal: Callable[..., pexpect.spawn]
+) -> None:
+    project = committed(["auth"], layout="modules")
+    (project / "src/queues.ts").write_text("// Mine\n")
+    commit(project, "Add a file")
+    updating = terminal("update", project)
+    updating.expect_exact("Name of the Worker")
+    updating.send(ENTER)
+    updating.expect_exact("What should it do")
+    # Where the cursor is, as terminals say: only then there is room for a message.
+    updating.send("\x1b[1;1R" + toggles("queues"))
+    updating.expect_exact("Rename your src/queues.ts first")
+    updating.send(CTRL_C)
+    assert ended(updating) != 0
+    assert git(project, "status", "--porcelain", "--ignored") == ""
+
+
 # --- Durable Object classes that an update would remove -----------------------
 
 

@@ -173,6 +173,14 @@ EDITS = [
                 entry(2, binding="MY_FILES", bucket_name="mine"),
             ),
             (
+                "\t\t// Your vectorize",
+                entry(2, binding="MY_INDEX", index_name="mine"),
+            ),
+            (
+                "\t\t// Your analytics_engine_datasets",
+                entry(2, binding="MY_EVENTS", dataset="mine"),
+            ),
+            (
                 "\t\t\t// Your producers",
                 entry(3, binding="MY_QUEUE", queue="my-queue"),
             ),
