@@ -285,8 +285,10 @@ def check_config(config: dict, answers: Answers, edits: Edits) -> None:
     assert objects == classes | own
     assert len(config["durable_objects"]["bindings"]) == len(objects)
     assert set(live_classes(config["migrations"])) == set(objects.values())
-    limiters = Counter(limiter["name"] for limiter in config.get("ratelimits", []))
-    expected = Counter(others) + bound([entry.value for entry in entries])
+    # A rate limiter has a name in place of a binding.
+    limiters = Counter(limiter["name"] for limiter in config["ratelimits"])
+    my_limiters = Counter(limiter["name"] for limiter in mine("ratelimits"))
+    expected = Counter(others) + bound([entry.value for entry in entries]) + my_limiters
     assert bound(config) + limiters == expected
     assert sorted(config["secrets"]["required"]) == sorted(
         oracle.secrets(features, provider) + mine("secrets", "required")
