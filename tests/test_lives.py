@@ -427,6 +427,21 @@ TRIALS = {
             ),
         ),
     ),
+    "features go and come back whose lists the user has used": Life(
+        Answers(features=("auth", "rate-limit", "vectorize")),
+        (
+            Chapter(
+                (
+                    Add("rate limiter"),
+                    Add("index of vectors"),
+                    Add("dataset"),
+                    Add("postgres"),
+                ),
+                Update(("rate-limit", "vectorize")),
+            ),
+            Chapter((), Update(("rate-limit", "vectorize", "analytics", "hyperdrive"))),
+        ),
+    ),
     "a secret comes beside the user's": Life(
         Answers(
             features=("hyperdrive", "workflows", "assets", "agents"),
