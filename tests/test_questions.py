@@ -906,7 +906,7 @@ def test_an_update_accepts_the_same_project_name(
     ("layout", "feature", "path"),
     [
         ("modules", "queues", "src/queues.ts"),
-        ("single-file", "queues", "test/queues.test.ts"),
+        ("modules", "alarms", "test/alarms.test.ts"),
         ("single-file", "d1", "migrations/0000_notes.sql"),
     ],
 )
