@@ -7,10 +7,12 @@ What an update makes of a project stays Copier's own work.
 
 import atexit
 import functools
+import io
 import json
+import subprocess
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import CodeType
 
@@ -18,6 +20,8 @@ import copier._main
 import copier._subproject
 import jinja2
 import pytest
+import yaml
+from copier._cli import CopierApp
 from copier._main import Worker, _operation
 from copier._template import Template
 
@@ -103,6 +107,18 @@ def quick_copier() -> Iterator[None]:
         patch.setattr(copier._subproject, "Template", template)
         patch.setattr(jinja2.Environment, "compile", compile)
         patch.setattr(Worker, "_render_template", render)
+        # The same language, read by a parser in C.
+        patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
         # Two processes per file, for a setting of Git that only Windows has.
         patch.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None)
         yield
+
+
+def run_quick_copier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line of Copier in this process; return how it went."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    command = ["copier", *map(str, arguments)]
+    with quick_copier(), redirect_stdout(stdout), redirect_stderr(stderr):
+        _, status = CopierApp.run(command, exit=False)
+    output = (stdout.getvalue(), stderr.getvalue())
+    return subprocess.CompletedProcess(command, status, *output)

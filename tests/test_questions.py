@@ -1,8 +1,7 @@
 """What people may answer, what they are told, and what an update may not do.
 
-The `copier` command is what people type, so the command is what is run, in a
-terminal where it asks. What it does with good answers is rendered in this
-process, which is quicker.
+The `copier` command is what people type, so its command line is what is run: in a
+terminal where it asks, and else mostly in this process, which is quicker.
 """
 
 import os
@@ -35,6 +34,7 @@ from conftest import (
     release,
     run_copier,
 )
+from quick_copier import run_quick_copier
 from workbench import ROOT
 
 #: The features in the order of the questionnaire, group by group.
@@ -65,6 +65,8 @@ PRESETS = {
 }
 #: What Copier prints by itself; all else must be a message of the template.
 NOTICES = ("Copying from template version", "Updating to template version")
+#: The command that updates to the newest of `releases`.
+UPDATE = ["update", "--defaults", "--vcs-ref=1.1.0"]
 #: Keys of a terminal.
 DOWN, SPACE, ENTER, CLEAR, CTRL_C = "\x1b[B", " ", "\r", "\x01\x0b", "\x03"
 
@@ -78,6 +80,7 @@ def toggles(*features: str) -> str:
     return keys + ENTER
 
 
+pytestmark = pytest.mark.usefixtures("quick")
 QUICK = settings(deadline=None, database=None)
 
 
@@ -613,7 +616,7 @@ def test_the_command_refuses_bad_data_with_one_line_and_no_file(
 ) -> None:
     project = tmp_path / "project"
     data = f"--data={question}={answer}"
-    line = refusal(run_copier("copy", "--defaults", data, template, project))
+    line = refusal(run_quick_copier("copy", "--defaults", data, template, project))
     assert f"{question}: " in line
     assert named in line
     assert all(rule in line for rule in allowed)
@@ -635,7 +638,9 @@ def test_the_command_refuses_a_bad_data_file_with_one_line_and_no_file(
     data_file = tmp_path / "data.yml"
     data_file.write_text(yaml.safe_dump({question: answer}))
     line = refusal(
-        run_copier("copy", "--defaults", "--data-file", data_file, template, project)
+        run_quick_copier(
+            "copy", "--defaults", "--data-file", data_file, template, project
+        )
     )
     assert f"{question}: " in line
     assert named in line
@@ -663,7 +668,7 @@ def test_a_folder_that_exists_is_left_alone_when_an_answer_is_bad(
     project = tmp_path / "project"
     project.mkdir()
     (project / "README.md").write_text("mine\n")
-    result = run_copier(
+    result = run_quick_copier(
         "copy", "--defaults", "--data=features=[nope]", template, project
     )
     assert "nope" in refusal(result)
@@ -680,7 +685,7 @@ def test_a_history_of_classes_that_does_not_fit_is_refused_with_one_line(
         yaml.safe_dump({"features": ["websockets"], "migrations": history})
     )
     data = ["--data-file", other_answers, "--data=features=[auth]"]
-    line = refusal(run_copier("copy", "--defaults", *data, template, project))
+    line = refusal(run_quick_copier("copy", "--defaults", *data, template, project))
     assert "migrations" in line
     assert not project.exists()
 
@@ -694,7 +699,7 @@ def test_a_preset_alone_is_enough_and_is_not_recorded(
 ) -> None:
     project = tmp_path / "my-worker"
     data = f"--data=preset={preset}"
-    result = run_copier("copy", "--defaults", data, template, project)
+    result = run_quick_copier("copy", "--defaults", data, template, project)
     assert result.returncode == 0, result.stderr
     answers = recorded(project)
     assert set(answers["features"]) == PRESETS[preset]
@@ -708,7 +713,7 @@ def test_the_features_count_before_the_preset(render: Callable[..., Path]) -> No
 
 def test_an_update_takes_no_preset(committed: Callable[..., Path]) -> None:
     project = committed(["alarms"])
-    line = refusal(run_copier("update", "--defaults", "--data=preset=d1-api", project))
+    line = refusal(run_quick_copier(*UPDATE, "--data=preset=d1-api", project))
     assert "Leave it out" in line
     assert git(project, "status", "--porcelain", "--ignored") == ""
 
@@ -864,9 +869,7 @@ def test_ctrl_c_ends_without_a_file(
 
 def test_an_update_refuses_another_project_name(committed: Callable[..., Path]) -> None:
     project = committed(FEATURES[:1])
-    line = refusal(
-        run_copier("update", "--defaults", "--data=project_name=other", project)
-    )
+    line = refusal(run_quick_copier(*UPDATE, "--data=project_name=other", project))
     assert "'other'" in line
     assert "'living'" in line
     assert "deployed" in line
@@ -893,7 +896,7 @@ def test_an_update_accepts_the_same_project_name(
     committed: Callable[..., Path],
 ) -> None:
     project = committed(FEATURES[:1])
-    result = run_copier("update", "--defaults", "--data=project_name=living", project)
+    result = run_quick_copier(*UPDATE, "--data=project_name=living", project)
     assert result.returncode == 0, result.stderr
     assert recorded(project)["_commit"] == "1.1.0"
     assert recorded(project)["project_name"] == "living"
@@ -917,19 +920,19 @@ def test_an_update_refuses_a_feature_whose_file_is_the_users(
     (project / path).parent.mkdir(exist_ok=True)
     (project / path).write_text("// Mine\n")
     commit(project, "Add a file")
-    update = ["update", "--defaults", f"--data=features=[auth, {feature}]", project]
-    line = refusal(run_copier(*update))
+    update = [*UPDATE, f"--data=features=[auth, {feature}]", project]
+    line = refusal(run_quick_copier(*update))
     assert f"Rename your {path} first, since '{feature}' brings a file" in line
     assert git(project, "status", "--porcelain", "--ignored") == ""
 
     (project / path).rename((project / path).with_stem("mine"))
     commit(project, "Rename it")
-    assert run_copier(*update).returncode == 0
+    assert run_quick_copier(*update).returncode == 0
     assert set(recorded(project)["features"]) == {"auth", feature}
     # What the feature has brought is no obstacle to the next one.
     commit(project, "Update")
     more = f"--data=features=[auth, {feature}, cron]"
-    assert run_copier("update", "--defaults", more, project).returncode == 0
+    assert run_quick_copier(*UPDATE, more, project).returncode == 0
 
 
 def test_an_update_in_a_terminal_refuses_a_feature_whose_file_is_the_users(
@@ -958,7 +961,7 @@ def test_removing_a_class_without_consent_is_refused(
 ) -> None:
     project = committed(["websockets", "alarms", "auth"])
     data = "--data=features=[websockets]"
-    line = refusal(run_copier("update", "--defaults", data, project))
+    line = refusal(run_quick_copier(*UPDATE, data, project))
     assert "Reminder" in line
     assert "ChatRoom" not in line
     assert "--data delete_data=true" in line
@@ -970,7 +973,7 @@ def test_classes_go_with_consent_which_is_not_recorded(
 ) -> None:
     project = committed(["websockets", "alarms", "auth"])
     data = ["--data=features=[alarms, auth]", "--data=delete_data=true"]
-    result = run_copier("update", "--defaults", *data, project)
+    result = run_quick_copier(*UPDATE, *data, project)
     assert result.returncode == 0, result.stderr
     answers = recorded(project)
     assert answers["features"] == ["alarms", "auth"]
@@ -1035,7 +1038,9 @@ def test_a_retired_feature_takes_no_other_answer_with_it(
     del others["project_name"], others["features"]
     project = committed([*kept, "retired"], **others)
     before = recorded(project)
-    copier.run_update(project, defaults=True, overwrite=True, quiet=True)
+    copier.run_update(
+        project, vcs_ref="1.1.0", defaults=True, overwrite=True, quiet=True
+    )
     after = recorded(project)
     assert after == {**before, "_commit": "1.1.0", "features": kept}
 
@@ -1047,6 +1052,8 @@ def test_a_retired_provider_gives_way_to_the_default_and_takes_nothing_with_it(
     project = committed(features, ai_provider="retired", package_manager="bun")
     before = recorded(project)
     assert before["ai_provider"] == "retired"
-    copier.run_update(project, defaults=True, overwrite=True, quiet=True)
+    copier.run_update(
+        project, vcs_ref="1.1.0", defaults=True, overwrite=True, quiet=True
+    )
     after = {**before, "_commit": "1.1.0", "ai_provider": PROVIDERS[0]["id"]}
     assert recorded(project) == after

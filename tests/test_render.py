@@ -56,7 +56,23 @@ def rendered(render: Render) -> Rendered:
 
 def config(project: Path) -> dict:
     """Return a project's wrangler.jsonc."""
-    return json5.loads((project / "wrangler.jsonc").read_text())
+    return parsed((project / "wrangler.jsonc").read_text())
+
+
+@functools.cache
+def parsed(config: str) -> dict:
+    """Parse a config, to read, each once: that takes longer than to render it."""
+    return json5.loads(config)
+
+
+@functools.cache
+def schema() -> jsonschema.protocols.Validator:
+    """Return a validator of configs by Wrangler's own schema."""
+    path = ROOT / "node_modules/wrangler/config-schema.json"
+    known = json.loads(path.read_text())
+    validator = jsonschema.validators.validator_for(known)
+    validator.check_schema(known)
+    return validator(known)
 
 
 def package(project: Path) -> dict:
@@ -123,7 +139,12 @@ def test_a_project_holds_nothing_of_other_features_and_providers(
     own = {word for part in chosen for word in part.names}
     foreign = {word for other in others for word in other.names} - own
     # Word by word, since `session` may stand in `--show-interactive-dev-session`.
-    found = [word for word in foreign if re.search(rf"(?<![-\w]){word}\b", everything)]
+    found = [
+        word
+        for word in foreign
+        # `in` is much faster, and enough for nearly all.
+        if word in everything and re.search(rf"(?<![-\w]){word}\b", everything)
+    ]
     assert found == []
 
 
@@ -179,9 +200,8 @@ def test_the_config_holds_what_the_specification_asks_of_every_one(
         assert first == oracle.worker_first(features)
     assert wrangler["routes"] == []
 
-    schema = json.loads((ROOT / "node_modules/wrangler/config-schema.json").read_text())
-    jsonschema.validate(wrangler, schema)
-    known = schema["definitions"]["RawConfig"]["properties"]
+    schema().validate(wrangler)
+    known = schema().schema["definitions"]["RawConfig"]["properties"]
     assert set(wrangler) - set(known) == set()
 
 

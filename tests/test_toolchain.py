@@ -14,7 +14,6 @@ import json5
 import pytest
 
 from conftest import (
-    BUNDLES,
     FEATURE_SETS,
     MODEL_FEATURES,
     NEWEST,
@@ -24,8 +23,10 @@ from conftest import (
     PROVIDERS,
     VITEST,
     WRANGLER,
+    assert_checked,
     assert_clean,
-    bundle_kib,
+    assert_deployable,
+    bundle_sizes,
     link_toolchain,
     node,
     run,
@@ -39,16 +40,21 @@ Project = Callable[..., Path]
 
 DEFAULT_PROVIDER = PROVIDERS[0]["id"]
 #: The sets of features, the provider of a model, and the layout.
-PROJECTS = [
-    *((features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_SETS),
-    *((*provider_set, "single-file") for provider_set in PROVIDER_SETS),
-]
+PROJECTS = [(features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_SETS]
+NONE, *_, ALL = PROJECTS
+#: The same with the other providers, where they make a difference.
+PROVIDER_PROJECTS = [(*provider_set, "single-file") for provider_set in PROVIDER_SETS]
+#: All features, with each provider.
+EVERYTHING = [ALL, *(one for one in PROVIDER_PROJECTS if one[0] == ALL[0])]
 #: The starting points, for which more is at stake than for any other few.
 PRESET_PROJECTS = [
     (preset["features"], DEFAULT_PROVIDER, "single-file") for preset in PRESETS
 ]
-#: The same as modules; the code of a module is that of its section.
-MODULES = [(features, provider, "modules") for features, provider, _ in PROJECTS]
+
+
+def as_modules(projects: list[tuple]) -> list[tuple]:
+    """Return the same projects as modules; the code of one is that of its section."""
+    return [(features, provider, "modules") for features, provider, _ in projects]
 
 
 def make(
@@ -66,15 +72,8 @@ def make(
 
 @pytest.mark.parametrize(
     ("projects", "date"),
-    [
-        (PROJECTS[: len(FEATURE_SETS)], NEWEST),
-        (PROJECTS[len(FEATURE_SETS) :], NEWEST),
-        ([PROJECTS[len(FEATURE_SETS) - 1]], OLDEST),
-        (PRESET_PROJECTS, NEWEST),
-        (MODULES[: len(FEATURE_SETS)], NEWEST),
-        (MODULES[len(FEATURE_SETS) :], NEWEST),
-    ],
-    ids=["features", "providers", "oldest", "presets", "modules", "providers-modules"],
+    [(PROJECTS, NEWEST), ([ALL], OLDEST)],
+    ids=["newest", "oldest"],
 )
 def test_projects_are_clean_under_the_tools(
     project: Project, projects: list[tuple], date: str
@@ -83,11 +82,31 @@ def test_projects_are_clean_under_the_tools(
     assert_clean(*(make(project, *answers, date) for answers in projects))
 
 
+@pytest.mark.parametrize(
+    "projects",
+    [
+        PROVIDER_PROJECTS,
+        PRESET_PROJECTS,
+        as_modules(PROJECTS),
+        as_modules(PROVIDER_PROJECTS),
+    ],
+    ids=["providers", "presets", "modules", "providers-as-modules"],
+)
+def test_what_differs_little_from_them_is_clean_too(
+    project: Project, projects: list[tuple]
+) -> None:
+    made = [make(project, *answers, NEWEST) for answers in projects]
+    assert_checked(*made)
+    # Wrangler itself takes a process for each.
+    bundle_sizes(*made)
+    assert_deployable(made[-1])
+
+
 def test_the_bundle_of_all_features_is_no_larger_than_the_sum_of_its_parts(
     project: Project,
 ) -> None:
-    made = (make(project, *one, NEWEST) for one in PROJECTS[: len(FEATURE_SETS)])
-    none, *alone, everything = (BUNDLES.get(one) or bundle_kib(one) for one in made)
+    made = (make(project, *one, NEWEST) for one in PROJECTS)
+    none, *alone, everything = bundle_sizes(*made)
     assert everything <= none + sum(size - none for size in alone)
 
 
@@ -104,13 +123,15 @@ def test_a_project_with_the_longest_name_is_formatted(
     [
         # The date changes the runtime and not how features join, so the project
         # of all, which has the tests of each, stands for the others.
-        ([one for one in PROJECTS if one[0] in ([], FEATURE_SETS[-1])], OLDEST),
+        ([NONE, *EVERYTHING], OLDEST),
         (PROJECTS, NEWEST),
+        # All with each are above.
+        ([one for one in PROVIDER_PROJECTS if one not in EVERYTHING], NEWEST),
         (PRESET_PROJECTS, NEWEST),
         # Few, since the code is that of the others.
-        ([one for one in MODULES if one[0] in ([], FEATURE_SETS[-1])], NEWEST),
+        (as_modules([NONE, ALL]), NEWEST),
     ],
-    ids=["oldest", "newest", "presets", "modules"],
+    ids=["oldest", "newest", "providers", "presets", "modules"],
 )
 def test_the_projects_own_tests_pass(
     project: Project, projects: list[tuple], date: str, tmp_path: Path
