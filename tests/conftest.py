@@ -301,11 +301,14 @@ def link_toolchain(project: Path) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep this machine's settings of Copier and of Git away from the tests."""
-    empty = tmp_path_factory.mktemp("settings") / "settings.yml"
-    empty.write_text("{}\n")
+    folder = tmp_path_factory.mktemp("settings")
+    (folder / "copier.yml").write_text("{}\n")
+    # Repositories that live for seconds need no care for a longer life.
+    care = "[core]\nfsync = none\ncompression = 0\n[maintenance]\nauto = false\n"
+    (folder / "gitconfig").write_text(care)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COPIER_SETTINGS_PATH", str(empty))
-        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("COPIER_SETTINGS_PATH", str(folder / "copier.yml"))
+        patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "gitconfig"))
         patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
         for role in ("AUTHOR", "COMMITTER"):
             patch.setenv(f"GIT_{role}_NAME", "Tester")
