@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import copier
 import json5
@@ -148,6 +149,40 @@ def run_tests(directory: Path, *files: str, isolate: bool = False) -> str:
     """
     options = [] if isolate else ["--no-isolate", "--maxWorkers=1"]
     return node(directory, VITEST, "run", *options, *files)
+
+
+def assert_tests_pass(*tests: Path) -> None:
+    """Check that tests of many projects pass, in one run of Vitest.
+
+    Args:
+        tests: The test files, of projects with their packages.
+    """
+    with TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        (workspace / "node_modules").symlink_to(ROOT / "node_modules")
+        directories = {test.parent.parent for test in tests}
+        configs = [str(directory / "vitest.config.ts") for directory in directories]
+        config = json.dumps({"test": {"projects": configs}})
+        (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
+        report = workspace / "report.json"
+        # One at once: the other processors have tests of their own.
+        options = ["--no-isolate", "--maxWorkers=1", "--reporter=json"]
+        options += [f"--outputFile={report}"]
+        try:
+            output = node(workspace, VITEST, "run", *options, *map(str, tests))
+        except AssertionError as error:
+            output = str(error)
+        assert report.exists(), output
+        results = json.loads(report.read_text())["testResults"]
+    failures = [
+        f"{result['name']}: {test['fullName']} {result.get('message')}"
+        for result in results
+        for test in result["assertionResults"] or [{"fullName": "", **result}]
+        if test["status"] != "passed"
+    ]
+    assert not failures, "\n".join(failures)
+    # A project whose config is broken goes missing instead of failing.
+    assert {result["name"] for result in results} == set(map(str, tests))
 
 
 #: Writes the types of the bindings of many projects, which it gets as arguments.

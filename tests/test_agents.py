@@ -17,7 +17,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import workbench
-from conftest import FEATURES, assert_clean, link_toolchain, node, run_tests
+from conftest import (
+    FEATURES,
+    assert_clean,
+    assert_tests_pass,
+    link_toolchain,
+    node,
+)
 from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
 
@@ -544,20 +550,31 @@ import { type ModelTool, modelTool } from "./model";
 }
 
 
-@pytest.mark.parametrize("features", [["agents"], FEATURES], ids=["alone", "all"])
 def test_a_second_class_of_agents_needs_no_copied_line(
-    render: Callable[..., Path], features: list[str]
+    render: Callable[..., Path],
 ) -> None:
-    project = link_toolchain(render(features))
-    write_at(project / "src/index.ts", "// Your code\n", OWN_AGENT)
-    assert_own_agent_works(project)
+    alone, everything = (
+        link_toolchain(render(features, project_name=f"agents-of-{len(features)}"))
+        for features in (["agents"], FEATURES)
+    )
+    for project in (alone, everything):
+        write_at(project / "src/index.ts", "// Your code\n", OWN_AGENT)
+        add_own_agent(project)
+    in_files = [
+        link_toolchain(render(["agents"], layout=layout, project_name=layout))
+        for layout in OWN_FILE
+    ]
+    for project, layout in zip(in_files, OWN_FILE, strict=True):
+        add_file_of_own_agent(project, layout)
+        add_own_agent(project)
+
+    projects = [alone, everything, *in_files]
+    assert_clean(*projects)
+    assert_tests_pass(*(project / "test/support.test.ts" for project in projects))
 
 
-@pytest.mark.parametrize("layout", OWN_FILE)
-def test_a_second_class_of_agents_may_have_a_file_of_its_own(
-    render: Callable[..., Path], layout: str
-) -> None:
-    project = link_toolchain(render(["agents"], layout=layout))
+def add_file_of_own_agent(project: Path, layout: str) -> None:
+    """Give a project a file with a class of agents of the user's own."""
     code, _, mount = OWN_AGENT.partition("\napp.route(")
     own_class = "export class SupportAgent extends AiAgent"
     assert own_class in code
@@ -574,23 +591,16 @@ def test_a_second_class_of_agents_may_have_a_file_of_its_own(
     write_at(index, "// Your imports\n", f"{bring}\n")
     write_at(index, "// Your code\n", f"\n{join}\n\napp.route({mount.rstrip()}")
     node(project, "biome", "format", "--write", "src/support.ts")
-    assert_own_agent_works(project)
 
 
-def assert_own_agent_works(project: Path) -> None:
-    """Check a project with a class of agents of the user's own.
-
-    Args:
-        project: The project, with the class and its routes in the code.
-    """
+def add_own_agent(project: Path) -> None:
+    """Give a project with the code of such a class its config and its tests."""
     config = project / "wrangler.jsonc"
     entry = '\t\t\t{ "name": "Support", "class_name": "SupportAgent" },\n'
     write_at(config, "// Your durable_objects\n", entry)
     migration = '\t\t{ "tag": "user-1", "new_sqlite_classes": ["SupportAgent"] },\n'
     write_at(config, '(tags that start with "user-")\n', migration)
     (project / "test/support.test.ts").write_text(OWN_TEST.lstrip())
-    assert_clean(project)
-    run_tests(project, "support")
 
 
 def write_at(path: Path, anchor: str, text: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 from conftest import (
     FEATURES,
     assert_clean,
+    assert_tests_pass,
     link_toolchain,
     run_copier,
-    run_tests,
 )
 from test_products import edit
 from test_readme import blocks_of
@@ -119,12 +119,18 @@ def test_the_layout_of_a_project_stays(render: Render, template: Path) -> None:
         assert texts(project) == before
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("features", [[], ["assets", "auth"]], ids=len)
-def test_a_file_of_the_users_own_works_as_the_readme_shows(
-    render: Render, features: list[str], layout: str
-) -> None:
-    project = link_toolchain(render(features, layout=layout))
+def test_a_file_of_the_users_own_works_as_the_readme_shows(render: Render) -> None:
+    projects = [
+        add_file(render(features, layout=layout, project_name=f"{title}-{layout}"))
+        for title, features in {"bare": [], "site": ["assets", "auth"]}.items()
+        for layout in LAYOUTS
+    ]
+    assert_clean(*projects)
+    assert_tests_pass(*(project / "test/links.test.ts" for project in projects))
+
+
+def add_file(project: Path) -> Path:
+    """Give a project a file, as its README shows, and its packages; return it."""
     readme = (project / "README.md").read_text()
     (own,) = [b.code for b in blocks_of(readme) if b.code.startswith("// src/links.ts")]
     (project / "src/links.ts").write_text(own + CONSUMER)
@@ -146,11 +152,9 @@ def test_a_file_of_the_users_own_works_as_the_readme_shows(
         ("\t\t\t// Your crons", '\t\t\t"0 4 * * *",'),
     ):
         edit(project, "wrangler.jsonc", line, insert)
-    prefix = "/api" if "assets" in features else ""
+    prefix = "/api" if (project / "public").exists() else ""
     (project / "test/links.test.ts").write_text(LINKS_TEST.replace("{prefix}", prefix))
-
-    assert_clean(project)
-    run_tests(project, "links")
+    return link_toolchain(project)
 
 
 def test_each_module_with_a_place_for_the_user_takes_imports(

@@ -323,7 +323,7 @@ def ticket(desk_server: DevServer) -> str:
 
 def test_the_desk_is_clean_and_passes_all_tests(desk: Path) -> None:
     assert_clean(desk)
-    run_tests(desk, isolate=True)
+    run_tests(desk)
 
 
 def test_own_errors_of_a_query_reach_the_client(

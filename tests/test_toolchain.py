@@ -21,11 +21,11 @@ from conftest import (
     PRESETS,
     PROVIDER_SETS,
     PROVIDERS,
-    VITEST,
     WRANGLER,
     assert_checked,
     assert_clean,
     assert_deployable,
+    assert_tests_pass,
     bundle_sizes,
     link_toolchain,
     node,
@@ -134,7 +134,7 @@ def test_a_project_with_the_longest_name_is_formatted(
     ids=["oldest", "newest", "providers", "presets", "modules"],
 )
 def test_the_projects_own_tests_pass(
-    project: Project, projects: list[tuple], date: str, tmp_path: Path
+    project: Project, projects: list[tuple], date: str
 ) -> None:
     tests = [
         test
@@ -146,48 +146,7 @@ def test_the_projects_own_tests_pass(
         if provider == DEFAULT_PROVIDER
         or test.name.split(".")[0] in [*MODEL_FEATURES, "sdk"]
     ]
-
-    report = run_vitest(tests, tmp_path)
-
-    assert report["failures"] == []
-    # A project whose config is broken goes missing instead of failing.
-    assert report["files"] == set(map(str, tests))
-
-
-def run_vitest(tests: list[Path], workspace: Path) -> dict:
-    """Run tests of many projects in one run of Vitest.
-
-    Args:
-        tests: The test files.
-        workspace: An empty folder for the run's own config.
-
-    Returns:
-        `files`, the test files that ran, and `failures`, what failed.
-    """
-    (workspace / "node_modules").symlink_to(ROOT / "node_modules")
-    directories = {test.parent.parent for test in tests}
-    configs = [str(directory / "vitest.config.ts") for directory in directories]
-    config = json.dumps({"test": {"projects": configs}})
-    (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
-    report_file = workspace / "report.json"
-    # One at once: the other processors have tests of their own.
-    options = ["--no-isolate", "--maxWorkers=1", "--reporter=json"]
-    options += [f"--outputFile={report_file}"]
-    try:
-        output = node(workspace, VITEST, "run", *options, *map(str, tests))
-    except AssertionError as error:
-        output = str(error)
-    assert report_file.exists(), output
-    results = json.loads(report_file.read_text())["testResults"]
-    return {
-        "files": {result["name"] for result in results},
-        "failures": [
-            (result["name"], result.get("message"), test["fullName"])
-            for result in results
-            for test in result["assertionResults"] or [{"fullName": "", **result}]
-            if test["status"] != "passed"
-        ],
-    }
+    assert_tests_pass(*tests)
 
 
 def test_the_sources_type_check_where_they_stand(project: Project) -> None:
