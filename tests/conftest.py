@@ -68,6 +68,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lives", type=int, help="how many random lives to play")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each process begin with slow tests, so that none ends alone with them."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if item not in slow]
+    # What a process is given at first is as long as what another is.
+    size = -(-len(others) // processes)
+    items[:] = [
+        item
+        for process in range(processes)
+        for item in (
+            *slow[process::processes],
+            *others[process * size : (process + 1) * size],
+        )
+    ]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many random lives were played, and how to play them again."""
     played: Counter[str] = Counter()

@@ -405,6 +405,8 @@ def test_own_tables_and_own_jobs_work_beside_those_of_the_template(
             assert (ran.status_code, ran.text) == (200, "ok")
         reports = server.http.get("/reports").json()["reports"]
         assert [report["pages"] for report in reports] == [1]
+        done = '"message":"Cron job done"'
+        server.wait_until(lambda: server.log.read_text().count(done) >= 4)
         log = server.log.read_text()
-    assert log.count('"message":"Cron job done"') == 4
+    assert log.count(done) == 4
     assert log.count('"pages":1') == 2

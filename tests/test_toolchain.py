@@ -44,8 +44,9 @@ PROJECTS = [(features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_
 NONE, *_, ALL = PROJECTS
 #: The same with the other providers, where they make a difference.
 PROVIDER_PROJECTS = [(*provider_set, "single-file") for provider_set in PROVIDER_SETS]
-#: All features, with each provider.
+#: All features with each provider, and what is left of the others.
 EVERYTHING = [ALL, *(one for one in PROVIDER_PROJECTS if one[0] == ALL[0])]
+FEW = [one for one in PROVIDER_PROJECTS if one not in EVERYTHING]
 #: The starting points, for which more is at stake than for any other few.
 PRESET_PROJECTS = [
     (preset["features"], DEFAULT_PROVIDER, "single-file") for preset in PRESETS
@@ -70,6 +71,7 @@ def make(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("projects", "date"),
     [(PROJECTS, NEWEST), ([ALL], OLDEST)],
@@ -82,6 +84,7 @@ def test_projects_are_clean_under_the_tools(
     assert_clean(*(make(project, *answers, date) for answers in projects))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "projects",
     [
@@ -99,7 +102,9 @@ def test_what_differs_little_from_them_is_clean_too(
     assert_checked(*made)
     # Wrangler itself takes a process for each.
     bundle_sizes(*made)
-    assert_deployable(made[-1])
+    for answers, directory in zip(projects, made, strict=True):
+        if answers[0] == ALL[0]:
+            assert_deployable(directory)
 
 
 def test_the_bundle_of_all_features_is_no_larger_than_the_sum_of_its_parts(
@@ -118,18 +123,17 @@ def test_a_project_with_the_longest_name_is_formatted(
     node(directory, "biome", "check", "--error-on-warnings")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("projects", "date"),
     [
         # The date changes the runtime and not how features join, so the project
         # of all, which has the tests of each, stands for the others.
-        ([NONE, *EVERYTHING], OLDEST),
+        ([NONE, ALL, *FEW], OLDEST),
         (PROJECTS, NEWEST),
-        # All with each are above.
-        ([one for one in PROVIDER_PROJECTS if one not in EVERYTHING], NEWEST),
+        (EVERYTHING[1:], NEWEST),
         (PRESET_PROJECTS, NEWEST),
-        # Few, since the code is that of the others.
-        (as_modules([NONE, ALL]), NEWEST),
+        (as_modules([NONE, *EVERYTHING]), NEWEST),
     ],
     ids=["oldest", "newest", "providers", "presets", "modules"],
 )
