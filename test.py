@@ -5,10 +5,10 @@ exit status it takes.
 """
 
 import os
-import shutil
+import re
 import subprocess
 import sys
-from contextlib import suppress
+from pathlib import Path
 
 from tools import workbench
 
@@ -19,21 +19,27 @@ CHECKS: list[list[str | os.PathLike[str]]] = [
 ]
 
 
-#: What a run of all tests writes, and some more, in bytes.
-WRITTEN = 4 * 1024**3
+#: What a run of all tests needs beside its programs' own memory, in bytes.
+WRITTEN = 6 * 1024**3
 
 
-def memory() -> dict[str, str]:
-    """Returns the setting for temporary files in memory, where there is room.
+def temporary_files() -> dict[str, str]:
+    """Returns the environment that puts temporary files into memory, if that has room.
 
     Databases, repositories and projects that live for seconds are else written to
-    a disk, which each of their transactions waits for.
+    a disk, for which each of their transactions waits. pytest deletes them when all
+    tests pass, and else with the next run.
     """
     folder = "/dev/shm"
-    with suppress(OSError):
-        if shutil.disk_usage(folder).free > WRITTEN:
-            return {"TMPDIR": folder}
-    return {}
+    try:
+        memory = Path("/proc/meminfo").read_text("ascii")
+        status = os.statvfs(folder)
+    except OSError:
+        return {}
+    available = int(re.findall(r"MemAvailable: +(\d+) kB", memory)[0]) * 1024
+    room = min(available, status.f_bavail * status.f_frsize)
+    can_hold_programs = not status.f_flag & os.ST_NOEXEC
+    return {"TMPDIR": folder} if room > WRITTEN and can_hold_programs else {}
 
 
 def main() -> None:
@@ -49,13 +55,14 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     os.chdir(workbench.ROOT)
-    environment = workbench.quiet_environment() | memory()
+    environment = workbench.quiet_environment() | temporary_files()
     for check in CHECKS:
         status = subprocess.run(check, env=environment, check=False).returncode
         if status != 0:
             sys.exit(status)
     # In place of this process, so that Ctrl-C reaches the tests and no other.
-    # One more at once than there are processors, since servers are waited for.
+    # One more at once than there are processors, since servers are waited for. Tests
+    # that stand next to each other share servers; tests/conftest.py reckons with that.
     parallel = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
     pytest = [workbench.PYTHON, "-m", "pytest", *parallel, *sys.argv[1:]]
     sys.stdout.flush()

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import copier
 import json5
+import plumbum
 import pytest
 import yaml
 
@@ -69,11 +70,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each process begin with slow tests, so that none ends alone with them."""
+    """Let each process begin with slow tests, so that none ends alone with them.
+
+    `--dist worksteal` gives each an equal share of what is next to each other.
+    """
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = [item for item in items if item not in slow]
-    # What a process is given at first is as long as what another is.
     size = -(-len(others) // processes)
     items[:] = [
         item
@@ -155,29 +158,40 @@ def node(directory: Path, script: Path | str, *arguments: str) -> str:
     return run([NODE, program, *arguments], directory)
 
 
-def run_tests(directory: Path, *files: str, isolate: bool = False) -> str:
-    """Run a project's own tests; like `run`.
+def run_tests(directory: Path, *files: str) -> str:
+    """Run a project's own tests in one runtime; like `run`.
+
+    With a runtime for each file, as in `npm test`, it takes three times as long.
 
     Args:
         directory: The project, with its packages.
         files: Parts of the names of the test files; by default all of them.
-        isolate: Whether each file has a runtime of its own, as in `npm test`,
-            which takes three times as long.
     """
-    options = [] if isolate else ["--no-isolate", "--maxWorkers=1"]
+    options = ["--no-isolate", "--maxWorkers=1"]
+    tests = [test.as_posix() for test in directory.glob("test/**/*.test.ts")]
+    # Vitest would leave out what it does not find, as long as it finds one.
+    assert all(any(file in test for test in tests) for file in files), files
     return node(directory, VITEST, "run", *options, *files)
+
+
+def no_test_of(result: dict) -> dict:
+    """Return what Vitest reports of a file as if it were a test of its own."""
+    return {"fullName": "", "failureMessages": [result["message"]], **result}
 
 
 def assert_tests_pass(*tests: Path) -> None:
     """Check that tests of many projects pass, in one run of Vitest.
 
+    The files of a project share a runtime, as in `run_tests`.
+
     Args:
-        tests: The test files, of projects with their packages.
+        tests: The test files, of projects with their packages, whose folders have
+            different names.
     """
     with TemporaryDirectory() as folder:
         workspace = Path(folder)
         (workspace / "node_modules").symlink_to(ROOT / "node_modules")
-        directories = {test.parent.parent for test in tests}
+        directories = dict.fromkeys(test.parent.parent for test in tests)
         configs = [str(directory / "vitest.config.ts") for directory in directories]
         config = json.dumps({"test": {"projects": configs}})
         (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
@@ -185,19 +199,21 @@ def assert_tests_pass(*tests: Path) -> None:
         # One at once: the other processors have tests of their own.
         options = ["--no-isolate", "--maxWorkers=1", "--reporter=json"]
         options += [f"--outputFile={report}"]
+        failed = ""
         try:
-            output = node(workspace, VITEST, "run", *options, *map(str, tests))
+            node(workspace, VITEST, "run", *options, *map(str, tests))
         except AssertionError as error:
-            output = str(error)
-        assert report.exists(), output
+            failed = str(error)
+        assert report.exists(), failed
         results = json.loads(report.read_text())["testResults"]
     failures = [
-        f"{result['name']}: {test['fullName']} {result.get('message')}"
+        f"{result['name']}: {test['fullName']}: {' '.join(test['failureMessages'])}"
         for result in results
-        for test in result["assertionResults"] or [{"fullName": "", **result}]
+        for test in result["assertionResults"] or [no_test_of(result)]
         if test["status"] != "passed"
     ]
-    assert not failures, "\n".join(failures)
+    # An error outside of all tests is in no list.
+    assert not failures and not failed, "\n".join(failures) or failed
     # A project whose config is broken goes missing instead of failing.
     assert {result["name"] for result in results} == set(map(str, tests))
 
@@ -253,7 +269,8 @@ const { outputFiles } = ofWrangler("esbuild").buildSync({
 	conditions: ["workerd", "worker", "browser"],
 	external: ["cloudflare:*", "node:*", ...builtinModules],
 });
-console.log(JSON.stringify(outputFiles.map((file) => gzipSync(file.contents).length)));
+const sizes = outputFiles.map(({ contents }) => gzipSync(contents).length);
+process.stdout.write(JSON.stringify(sizes));
 """
 
 
@@ -269,7 +286,11 @@ def bundle_sizes(*directories: Path) -> list[int]:
     Raises:
         AssertionError: One can't be bundled, or esbuild warns.
     """
-    return json.loads(run([NODE, "--eval", BUNDLE, "--", *directories], ROOT))
+    *warnings, sizes = run([NODE, "--eval", BUNDLE, "--", *directories], ROOT).split(
+        "\n"
+    )
+    assert not warnings, warnings
+    return json.loads(sizes)
 
 
 def assert_deployable(directory: Path) -> None:
@@ -359,12 +380,18 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     care = "[core]\nfsync = none\ncompression = 0\n[maintenance]\nauto = false\n"
     (folder / "gitconfig").write_text(care)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COPIER_SETTINGS_PATH", str(folder / "copier.yml"))
-        patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "gitconfig"))
-        patch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+        settings = {
+            "COPIER_SETTINGS_PATH": str(folder / "copier.yml"),
+            "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
+            "GIT_CONFIG_SYSTEM": os.devnull,
+        }
         for role in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{role}_NAME", "Tester")
-            patch.setenv(f"GIT_{role}_EMAIL", "tester@example.com")
+            settings[f"GIT_{role}_NAME"] = "Tester"
+            settings[f"GIT_{role}_EMAIL"] = "tester@example.com"
+        for name, value in settings.items():
+            patch.setenv(name, value)
+            # With its own copy, Copier in this process runs Git.
+            patch.setitem(plumbum.local.env, name, value)
         yield
 
 
@@ -411,8 +438,8 @@ def render(
 def project(render: Callable[..., Path]) -> Callable[..., Path]:
     """Return a function like `render` whose projects have their packages.
 
-    A project that was asked for before comes back as it was left: these are
-    for looking at and running, not for editing.
+    A project that was asked for before comes back as it was left: what is edited
+    needs a `project_name` of its own.
     """
     made: dict[str, Path] = {}
 

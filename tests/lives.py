@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import oracle
+from conftest import NEWEST
 
 #: A project: the text of each file, by path.
 Tree = dict[str, str]
@@ -32,7 +33,7 @@ class Answers:
     package_manager: str = "npm"
     layout: str = "single-file"
     custom_domain: str = ""
-    compatibility_date: str = "2026-11-09"
+    compatibility_date: str = NEWEST
 
     def settled(self) -> "Answers":
         """Return them as they are recorded: in order, and only what was asked."""

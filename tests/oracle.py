@@ -19,7 +19,6 @@ class Feature:
         dev_packages: The npm packages that only development and tests need.
         files: Its files beside its test.
         routes: Its routes; those that only the operator may use with a lock.
-        guarded: Whether any of its routes needs the API token.
         secrets: The names of its secrets beside the API token.
         variables: Its vars, with their default values.
         model: Whether it asks a model.
@@ -35,7 +34,6 @@ class Feature:
     packages: tuple[str, ...] = ()
     dev_packages: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    guarded: bool = False
     secrets: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
     model: bool = False
@@ -56,7 +54,6 @@ FEATURES = {
             "GET /reminders/:userId",
             "DELETE /reminders/:userId 🔒",
         ),
-        guarded=True,
         names=("REMINDER", "Reminder", "/reminders", "setAlarm"),
     ),
     "auth": Feature(
@@ -67,13 +64,11 @@ FEATURES = {
             "GET /auth/session",
             "DELETE /auth/session",
         ),
-        guarded=True,
         names=("AUTH_TOKENS", "/auth", "session"),
     ),
     "queues": Feature(
         bindings=("REQUEST_QUEUE",),
         routes=("POST /requests 🔒",),
-        guarded=True,
         secrets=("UPSTREAM_API_KEY",),
         variables={"UPSTREAM_API_URL": ""},
         names=(
@@ -96,7 +91,6 @@ FEATURES = {
             "scripts/hyperdrive-id.mjs",
         ),
         routes=("GET /db/tables 🔒",),
-        guarded=True,
         names=("HYPERDRIVE", "/db", "postgres", "PGlite"),
     ),
     "workflows": Feature(
@@ -107,7 +101,6 @@ FEATURES = {
             "GET /workflows/:id 🔒",
             "POST /workflows/:id/approval 🔒",
         ),
-        guarded=True,
         names=("MY_WORKFLOW", "MyWorkflow", "/workflows", "waitForEvent"),
     ),
     "analytics": Feature(
@@ -119,7 +112,6 @@ FEATURES = {
         bindings=("BROWSER",),
         packages=("@cloudflare/puppeteer",),
         routes=("GET /browser 🔒",),
-        guarded=True,
         names=("BROWSER", "/browser", "puppeteer", "Chrome"),
     ),
     "assets": Feature(
@@ -150,14 +142,12 @@ FEATURES = {
             "DELETE /agents/ai-agent/:name 🔒",
             "POST /agents/ai-agent/:name/ticket 🔒",
         ),
-        guarded=True,
         model=True,
         names=("AiAgent", "ai-agent", "routeAgentRequest", "ticket"),
     ),
     "structured-output": Feature(
         bindings=(),
         routes=("POST /extract 🔒",),
-        guarded=True,
         model=True,
         names=("/extract", "calendar_event", "calendarEvent", "structured-output"),
     ),
@@ -175,7 +165,6 @@ FEATURES = {
             "POST /notes 🔒",
             "DELETE /notes/:id 🔒",
         ),
-        guarded=True,
         names=("env.DB", "/notes", "d1Query", "notesCreate", "SQLite"),
     ),
     "cron": Feature(
@@ -186,7 +175,6 @@ FEATURES = {
     "ai": Feature(
         bindings=(),
         routes=("POST /ai/chat 🔒",),
-        guarded=True,
         model=True,
         names=("/ai/chat", "aiStream", "aiConversation", "ai_busy"),
     ),
@@ -203,7 +191,6 @@ FEATURES = {
             "PUT /files/:key{.+} 🔒",
             "DELETE /files/:key{.+} 🔒",
         ),
-        guarded=True,
         names=("BUCKET", "r2_bucket", "/files", "filesSend"),
     ),
     "vectorize": Feature(
@@ -213,7 +200,6 @@ FEATURES = {
             "DELETE /documents/:id 🔒",
             "GET /search 🔒",
         ),
-        guarded=True,
         names=(
             *("VECTORIZE", "Vectorize", "/documents", "/search"),
             *("env.AI", "Workers AI", "@cf"),
@@ -360,7 +346,8 @@ def dev_packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
 
 def secrets(chosen: list[str], provider: str = DEFAULT) -> list[str]:
     """Return the secrets that a project requires."""
-    guarded = any(FEATURES[feature].guarded for feature in chosen)
+    routes = [route for feature in chosen for route in FEATURES[feature].routes]
+    guarded = any(route.endswith("🔒") for route in routes)
     own = [name for part in parts(chosen, provider) for name in part.secrets]
     return (["API_TOKEN"] if guarded else []) + own
 

@@ -49,29 +49,35 @@ def make(probed: Path, render: Render) -> Render:
 
 
 def test_features_that_use_every_joint_are_clean_under_the_tools(make: Render) -> None:
-    sets = {
-        "probe-alone": ["probe"],
-        "echo-alone": ["echo"],
-        "all": ["echo", "probe", *FEATURES],
-    }
-    assert_works(*(make(sets[name], project_name=name) for name in sets))
+    alone, echo, everything = (
+        make(features, project_name=f"joints-{number}")
+        for number, features in enumerate(
+            (["probe"], ["echo"], ["echo", "probe", *FEATURES])
+        )
+    )
+    assert_works(
+        (alone, "probe"), (echo, "echo"), (everything, "probe"), (everything, "echo")
+    )
 
 
 # The fixture asks for text alone, and has the tests of what all providers do.
 def test_every_provider_streams_what_the_model_says(make: Render) -> None:
     ids = [provider["id"] for provider in PROVIDERS]
-    assert_works(
-        *(make(["reply"], ai_provider=one, project_name=f"reply-{one}") for one in ids)
-    )
+    projects = [
+        make(["reply"], ai_provider=one, project_name=f"reply-{one}") for one in ids
+    ]
+    assert_works(*((project, "reply") for project in projects))
 
 
-def assert_works(*projects: Path) -> None:
-    """Check that the tools find nothing, and that the fixtures' tests pass."""
-    assert_clean(*projects)
-    # Those of the other features run without the fixtures elsewhere.
-    paths = (f"test/{fixture}.test.ts" for fixture in FIXTURES)
-    tests = [project / path for path in paths for project in projects]
-    assert_tests_pass(*(test for test in tests if test.exists()))
+def assert_works(*fixtures: tuple[Path, str]) -> None:
+    """Check that the tools find nothing, and that the fixtures' tests pass.
+
+    Args:
+        fixtures: Projects, each with the fixture whose tests are run there; those of
+            other features run without the fixtures elsewhere.
+    """
+    assert_clean(*dict.fromkeys(project for project, _ in fixtures))
+    assert_tests_pass(*(project / f"test/{name}.test.ts" for project, name in fixtures))
 
 
 def test_dev_runs_companions_beside_the_worker(make: Render) -> None:

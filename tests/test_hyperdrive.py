@@ -375,7 +375,7 @@ def test_a_configured_database_takes_the_place_of_the_embedded_one(
     # Nothing listens there, and what `dev` says of it tells no password.
     output = node(directory, script)
     assert output.splitlines()[-1] == "{}"
-    assert "The database is not there: connect ECONNREFUSED 127.0.0.1:1" in output
+    assert "The database is unreachable: connect ECONNREFUSED 127.0.0.1:1" in output
     assert "password" not in output
 
 
@@ -579,7 +579,7 @@ def test_a_migration_that_fails_is_named_and_undone_and_stops_the_rest(
     [
         ("", "Set DATABASE_URL to postgres://USER:PASSWORD@HOST:PORT/DATABASE."),
         ("word", "Use postgres://USER:PASSWORD@HOST:PORT/DATABASE."),
-        ("postgres://u:word@127.0.0.1:1/a", "The database is not there: connect"),
+        ("postgres://u:word@127.0.0.1:1/a", "The database is unreachable: connect"),
     ],
 )
 def test_migrating_says_what_is_wrong_with_the_connection_string(

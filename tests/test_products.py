@@ -126,7 +126,7 @@ def shortener_server(shortener: Path) -> Iterator[DevServer]:
 
 def test_the_shortener_is_clean_and_passes_all_tests(shortener: Path) -> None:
     assert_clean(shortener)
-    run_tests(shortener, isolate=True)
+    run_tests(shortener)
 
 
 def sign_in(server: DevServer, **session: object) -> dict[str, str]:

@@ -64,7 +64,13 @@ def test_a_part_is_complete(part: Path) -> None:
     assert present - named == set(), "files that no project gets"
 
 
-def test_no_two_parts_stand_in_one_place() -> None:
+def test_no_two_parts_have_one_name() -> None:
+    # They would share a region, a module and a test; the two more are files, too.
+    names = Counter([*map(name, PARTS + PROBES), "index", "provider"])
+    assert [one for one, count in names.items() if count > 1] == []
+
+
+def test_no_two_parts_have_one_order() -> None:
     for kind in ("base", "providers", "features"):
         parts = [part for part in PARTS + PROBES if part.parent.name == kind]
         orders = Counter(description(part)["order"] for part in parts)

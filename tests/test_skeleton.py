@@ -456,8 +456,8 @@ def test_keys_of_features_stand_in_one_order(render: Render) -> None:
     assert brought == sorted(brought)
 
 
-def test_a_lock_is_there_wherever_there_is_a_token(render: Render) -> None:
-    # For routes of the user's own: those of `auth` use no such lock.
+def test_auth_brings_a_lock_that_it_does_not_use(render: Render) -> None:
+    # For routes of the user's own.
     assert "const operatorOnly" in (render(["auth"]) / "src/index.ts").read_text()
 
 

@@ -44,9 +44,9 @@ PROJECTS = [(features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_
 NONE, *_, ALL = PROJECTS
 #: The same with the other providers, where they make a difference.
 PROVIDER_PROJECTS = [(*provider_set, "single-file") for provider_set in PROVIDER_SETS]
-#: All features with each provider, and what is left of the others.
+#: All features with each provider, and a feature alone with each but the default.
 EVERYTHING = [ALL, *(one for one in PROVIDER_PROJECTS if one[0] == ALL[0])]
-FEW = [one for one in PROVIDER_PROJECTS if one not in EVERYTHING]
+ALONE_WITH_OTHERS = [one for one in PROVIDER_PROJECTS if one not in EVERYTHING]
 #: The starting points, for which more is at stake than for any other few.
 PRESET_PROJECTS = [
     (preset["features"], DEFAULT_PROVIDER, "single-file") for preset in PRESETS
@@ -95,7 +95,7 @@ def test_projects_are_clean_under_the_tools(
     ],
     ids=["providers", "presets", "modules", "providers-as-modules"],
 )
-def test_what_differs_little_from_them_is_clean_too(
+def test_the_same_with_providers_presets_and_modules_is_clean(
     project: Project, projects: list[tuple]
 ) -> None:
     made = [make(project, *answers, NEWEST) for answers in projects]
@@ -127,9 +127,9 @@ def test_a_project_with_the_longest_name_is_formatted(
 @pytest.mark.parametrize(
     ("projects", "date"),
     [
-        # The date changes the runtime and not how features join, so the project
-        # of all, which has the tests of each, stands for the others.
-        ([NONE, ALL, *FEW], OLDEST),
+        # The date changes the runtime and not how features join: there, the project
+        # of all stands for each feature, and each provider meets a feature alone.
+        ([NONE, ALL, *ALONE_WITH_OTHERS], OLDEST),
         (PROJECTS, NEWEST),
         (EVERYTHING[1:], NEWEST),
         (PRESET_PROJECTS, NEWEST),
@@ -170,9 +170,17 @@ def test_the_sources_type_check_where_they_stand(project: Project) -> None:
     node(ROOT, "tsc", "--project", "tsconfig.json")
 
 
+@pytest.mark.slow
+def test_the_tests_of_all_features_pass_each_in_a_runtime_of_its_own(
+    project: Project,
+) -> None:
+    # As users run them. Elsewhere they share one, which is much faster.
+    run([NPM, "run", "test"], project(FEATURE_SETS[-1], project_name="isolated"))
+
+
 @pytest.mark.parametrize("script", ["test", "typecheck", "check", "types"])
 def test_the_scripts_do_all_of_their_own_work(project: Project, script: str) -> None:
-    directory = project(["alarms"], project_name="scripts")
+    directory = project([], project_name="scripts")
     (directory / "worker-configuration.d.ts").unlink(missing_ok=True)
     run([NPM, "run", script], directory)
     assert (directory / "worker-configuration.d.ts").exists() == (script != "check")

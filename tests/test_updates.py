@@ -640,7 +640,7 @@ def test_a_dropped_demo_stays_away_when_features_come_and_go(
         assert "function modelObject" in code
 
     assert_clean(link_toolchain(project))
-    tests = ("test/access.test.ts", "test/json.test.ts", "test/index.test.ts")
+    tests = ("test/access.test.ts", "test/json.test.ts", "test/home.test.ts")
     run_tests(project, *tests)
 
 

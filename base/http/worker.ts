@@ -215,15 +215,22 @@ const limitChanges = createMiddleware<AppEnv>(async (c, next) => {
 });
 
 //% endif
+/** Whether a request may change something, or asks for an upgrade. */
+export function isChange(c: Context<AppEnv>): boolean {
+	const isRead = ["GET", "HEAD"].includes(c.req.method);
+	return !isRead || c.req.header("Upgrade") !== undefined;
+}
+
 /**
  * Refuses a change or an upgrade that a foreign page makes with a user's
  * cookie, which the browser attaches by itself (CSRF).
  */
 const refuseForeignCookies = createMiddleware<AppEnv>(async (c, next) => {
-	const isChange =
-		!["GET", "HEAD"].includes(c.req.method) ||
-		c.req.header("Upgrade") !== undefined;
-	if (!isChange || c.req.header("Cookie") === undefined || isTrustedOrigin(c)) {
+	if (
+		!isChange(c) ||
+		c.req.header("Cookie") === undefined ||
+		isTrustedOrigin(c)
+	) {
 		return next();
 	}
 	if (isRouted(c)) {

@@ -101,7 +101,7 @@ export async function readJson<E extends AppEnv, Schema extends z.ZodType>(
 		throw new ApiError(
 			400,
 			"invalid_body",
-			"Nest lists and objects less deep.",
+			"Nest lists and objects less deeply.",
 			{},
 			{ issues: [{ path: "", message }] },
 		);

@@ -37,7 +37,7 @@ function logLine(level: string, message: string, fields: LogFields): string {
 	try {
 		return write(fields);
 	} catch (error) {
-		// A circle, for example: the work that a line tells of must not fail for it.
+		// A cycle, for example: logging must not fail the work that it tells of.
 		return write({ fields: String(error) });
 	}
 }

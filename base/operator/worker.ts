@@ -49,7 +49,7 @@ export const sessionOnly = createMiddleware<
 	//% endif
 	if ((await authReadSession(c)) === null) {
 		throw unauthorized(
-			"Sign in first, or send the token of a session; the API token is none.",
+			"Sign in first, or send the token of a session; the API token is not one.",
 		);
 	}
 	//% if "rate-limit" in features

@@ -888,7 +888,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 			return await this.schedule(when.cron, "deliverReminder", payload);
 		} catch {
 			// Nothing tells the parser's errors from others.
-			const message = "Write a cron expression whose time comes.";
+			const message = "Write a cron expression that can fire.";
 			throw new ApiError(400, "invalid_arguments", message);
 		}
 	}

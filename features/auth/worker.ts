@@ -56,7 +56,7 @@ function authSetCookies<E extends AppEnv>(
 	}
 }
 
-/** Returns where KV holds a session. Whoever lists the keys can open nothing. */
+/** Returns where KV holds a session. A list of the keys opens nothing. */
 async function authSessionKey(token: string): Promise<string> {
 	const bytes = new TextEncoder().encode(token);
 	const digest = await crypto.subtle.digest("SHA-256", bytes);

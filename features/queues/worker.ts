@@ -205,7 +205,7 @@ function readBatch({ queue, messages }: MessageBatch): Delivery[] {
 
 /**
  * Posts a batch to the upstream. When it refuses the batch, each request gets a
- * post of its own, so that a bad one takes no other along.
+ * post of its own, so that a bad one does not fail the others.
  */
 export async function queuesConsume(
 	batch: MessageBatch<unknown>,

@@ -9,7 +9,7 @@ import {
 	isIPv4MappedIPv6,
 } from "hono/utils/ipaddr";
 import type { AppEnv } from "../../base/http/worker";
-import { ApiError, isRouted } from "../../base/http/worker";
+import { ApiError, isChange, isRouted } from "../../base/http/worker";
 import { logError } from "../../base/log/worker";
 import type { AuthSession } from "../auth/worker";
 
@@ -41,10 +41,7 @@ export const rateLimited = createMiddleware<AppEnv>(async (c, next) => {
 
 /** Limits a request that changes something or upgrades, where a route takes it. */
 export async function rateLimitChange(c: Context<AppEnv>): Promise<void> {
-	const isChange =
-		!["GET", "HEAD"].includes(c.req.method) ||
-		c.req.header("Upgrade") !== undefined;
-	if (isChange && isRouted(c)) {
+	if (isChange(c) && isRouted(c)) {
 		await rateLimitAddress(c);
 	}
 }

@@ -47,7 +47,7 @@ function doubledKeys() {
 	const { stdout } = run(process.execPath, biome, "lint", ...options);
 	return JSON.parse(stdout).diagnostics.map(
 		({ location: { path, range }, message }) =>
-			`make one key of two in ${path}, line ${range.start.line}. ${message}`,
+			`merge two keys in ${path}, line ${range.start.line}. ${message}`,
 	);
 }
 

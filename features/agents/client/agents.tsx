@@ -67,7 +67,7 @@ function Agents() {
 		event.preventDefault();
 		const name = String(new FormData(event.currentTarget).get("name"));
 		try {
-			// Tells now what a connection that is refused would not.
+			// Gives the reason, which a refused WebSocket can't.
 			await request("GET", `/agents/ai-agent/${name}`);
 			newest.current += 1;
 			const id = newest.current;

@@ -60,7 +60,7 @@ export async function connect(url) {
 		await sql.end({ timeout: 0 });
 		throw error instanceof postgres.PostgresError
 			? error
-			: new UnreachableError(`The database is not there: ${error.message}`);
+			: new UnreachableError(`The database is unreachable: ${error.message}`);
 	} finally {
 		clearTimeout(timer);
 	}

@@ -79,7 +79,7 @@ async function migrateForDev(url) {
 		if (!(error instanceof UnreachableError)) {
 			throw error;
 		}
-		console.warn(`${error.message}. Start it, and then this again.`);
+		console.warn(`${error.message}. Start it, then run this again.`);
 	}
 }
 
