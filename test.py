@@ -61,9 +61,10 @@ def main() -> None:
         if status != 0:
             sys.exit(status)
     # In place of this process, so that Ctrl-C reaches the tests and no other.
-    # One more at once than there are processors, since servers are waited for. Tests
-    # that stand next to each other share servers; tests/conftest.py reckons with that.
-    parallel = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
+    # More at once than there are processors, since much of the time goes into waiting.
+    # Tests that stand next to each other share servers, so they stay together;
+    # tests/conftest.py reckons with that.
+    parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
     pytest = [workbench.PYTHON, "-m", "pytest", *parallel, *sys.argv[1:]]
     sys.stdout.flush()
     os.execve(workbench.PYTHON, pytest, environment)

@@ -41,6 +41,13 @@ PROVIDERS = sorted(
 )
 #: The features that ask a model.
 MODEL_FEATURES = [feature["id"] for feature in CATALOG if "model" in feature]
+#: The ids of the package managers.
+MANAGERS = [
+    manager["id"]
+    for manager in yaml.safe_load(
+        (ROOT / "extensions/package-managers.yml").read_text()
+    )
+]
 #: The starting points that choose features.
 PRESETS = [
     preset

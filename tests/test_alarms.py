@@ -10,7 +10,7 @@ import pytest
 
 from conftest import link_toolchain
 from dev_server import DevServer, serve
-from test_updates import edit
+from projects import edit
 
 #: Work of two seconds, which fails for the user `unlucky` at the first try.
 WORK = """\

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from itertools import count, takewhile
 from pathlib import Path
 
-import json5
 import pytest
 
 from conftest import link_toolchain, run_tests
-from test_readme import blocks_of, readme_of
-from test_updates import edit
+from projects import config, edit, readme, replace
+from test_readme import blocks_of
 
 Render = Callable[..., Path]
 
@@ -40,7 +39,7 @@ it("writes what the SQL reads", async () => {
 
 def queries(project: Path) -> list[str]:
     """Return the SQL of a project's README, block by block."""
-    blocks = blocks_of(readme_of(project))
+    blocks = blocks_of(readme(project))
     return [block.code for block in blocks if block.kind == "sql"]
 
 
@@ -89,13 +88,13 @@ def test_the_sql_of_the_guide_reads_the_dataset_of_the_binding(
     render: Render, name: str
 ) -> None:
     project = render(["analytics"], project_name=name)
-    config = json5.loads((project / "wrangler.jsonc").read_text())
-    assert config["analytics_engine_datasets"] == [
+    wrangler = config(project)
+    assert wrangler["analytics_engine_datasets"] == [
         {"binding": "USER_EVENTS", "dataset": f"{name.replace('-', '_')}_events"}
     ]
     sources = re.findall(r"^FROM (\w+)$", "\n".join(queries(project)), re.MULTILINE)
     assert len(sources) == len(queries(project))
-    assert set(sources) == {config["analytics_engine_datasets"][0]["dataset"]}
+    assert set(sources) == {wrangler["analytics_engine_datasets"][0]["dataset"]}
 
 
 def test_the_sums_of_the_guide_count_what_sampling_left_out(render: Render) -> None:
@@ -152,13 +151,6 @@ def test_a_lock_in_front_of_events_costs_its_tests_one_line(render: Render) -> N
         run_tests(project, "test/analytics.test.ts")
     replace(test, HEADERS, WITH_SESSION)
     run_tests(project, "test/analytics.test.ts")
-
-
-def replace(path: Path, old: str, new: str) -> None:
-    """Replace the one place of a file in which `old` stands."""
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
 
 
 #: A route of the user's own that records what its path says.

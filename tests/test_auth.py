@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import assert_tests_pass, link_toolchain, node, run_tests, write_types
-from test_analytics import replace
-from test_readme import blocks_of, readme_of
-from test_updates import edit
+from projects import edit, readme, replace
+from test_readme import blocks_of
 
 Render = Callable[..., Path]
 
@@ -171,7 +170,7 @@ def test_the_recipes_of_the_guide_keep_users_apart_from_operators(
     project = link_toolchain(render(["auth", "alarms"]))
     recipes = [
         block.code
-        for block in blocks_of(readme_of(project))
+        for block in blocks_of(readme(project))
         if block.kind == "ts" and block.section == "Auth"
     ]
     code = "\n".join([CODE, *recipes])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import commit, link_toolchain, node_environment
-from test_updates import edit
+from projects import edit
 from workbench import NODE
 
 Render = Callable[..., Path]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import json5
 import pytest
 
 from conftest import (
@@ -22,6 +21,7 @@ from conftest import (
     node_environment,
 )
 from dev_server import left_over, serve
+from projects import config
 from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
@@ -138,7 +138,7 @@ def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> Non
 
 def test_fragments_merge_and_names_are_filled_in(make: Render) -> None:
     project = make(["probe", "websockets"])
-    wrangler = json5.loads((project / "wrangler.jsonc").read_text())
+    wrangler = config(project)
     assert wrangler["queues"] == {
         "producers": [{"binding": "PROBE_QUEUE", "queue": "my-worker-probe"}],
         "consumers": [{"queue": "my-worker-probe", "max_batch_size": 1}],

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import CATALOG, FEATURES, NEWEST, OLDEST, PRESETS
-from test_readme import readme_of
-from test_render import texts
+from projects import readme, texts
 from workbench import ROOT
 
 EXAMPLES = {
@@ -49,7 +48,7 @@ def test_an_example_is_what_the_template_generates(
 def pictured(render: Callable[..., Path], preset: dict) -> str:
     """Show a preset: what it is for, what it chooses, and its project's picture."""
     project = render(preset["features"], project_name="myapp")
-    diagram = re.search(r"```mermaid\n.*?```", readme_of(project), re.DOTALL)
+    diagram = re.search(r"```mermaid\n.*?```", readme(project), re.DOTALL)
     assert diagram is not None
     chosen = ", ".join(f"`{feature}`" for feature in preset["features"])
     return (

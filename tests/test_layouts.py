@@ -13,9 +13,8 @@ from conftest import (
     link_toolchain,
     run_copier,
 )
-from test_products import edit
+from projects import edit, texts
 from test_readme import blocks_of
-from test_render import texts
 
 Render = Callable[..., Path]
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import oracle
 from conftest import (
     FEATURES,
+    MANAGERS,
     NEWEST,
     OLDEST,
     PROVIDERS,
@@ -49,8 +50,8 @@ from lives import (
     Tree,
     Update,
 )
+from projects import texts
 from quick_copier import quick_copier
-from test_render import texts
 
 #: How many random lives are played where no option says so, the same each time.
 LIVES = 40
@@ -83,7 +84,7 @@ RELEASES = [
 #: The answers that are drawn for a start, and that an update may change.
 OPTIONS = {
     "ai_provider": [provider["id"] for provider in PROVIDERS],
-    "package_manager": ["npm", "pnpm", "yarn", "bun"],
+    "package_manager": MANAGERS,
     "custom_domain": ["", "app.example.com"],
     "compatibility_date": [OLDEST, "2026-01-01", NEWEST],
 }

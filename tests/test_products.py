@@ -12,7 +12,7 @@ from werkzeug import Request, Response
 
 from conftest import assert_clean, link_toolchain, run_tests
 from dev_server import DevServer, serve
-from test_updates import edit
+from projects import edit
 from workbench import NODE, ROOT
 
 Project = Callable[..., Path]

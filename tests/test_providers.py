@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import json5
 import pytest
 from pytest_httpserver import HTTPServer
 
 import conftest
 from conftest import link_toolchain, run_tests
 from dev_server import DevServer, free_ports, serve
+from projects import config
 
 EVENT = {"name": "science fair", "date": "Friday", "participants": ["Alice", "Bob"]}
 TEXT = "Alice and Bob are going to a science fair on Friday."
@@ -75,9 +75,9 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
         headers={"Authorization": f"Bearer {KEY}"},
     )
     project = link_toolchain(render(["structured-output"], ai_provider=name))
-    config = json5.loads((project / "wrangler.jsonc").read_text())
-    config["vars"]["AI_GATEWAY_BASE_URL"] = api.url_for("/gateway")
-    (project / "wrangler.jsonc").write_text(json.dumps(config))
+    wrangler = config(project)
+    wrangler["vars"]["AI_GATEWAY_BASE_URL"] = api.url_for("/gateway")
+    (project / "wrangler.jsonc").write_text(json.dumps(wrangler))
     (project / ".dev.vars").write_text(f"{provider.secret}={KEY}\nAPI_TOKEN=token\n")
 
     with serve(project) as server:
@@ -113,10 +113,10 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
 @pytest.mark.parametrize("name", [provider["id"] for provider in conftest.PROVIDERS])
 def test_what_people_set_breaks_no_test(name: str, render: Callable[..., Path]) -> None:
     project = link_toolchain(render(["structured-output"], ai_provider=name))
-    config = json5.loads((project / "wrangler.jsonc").read_text())
-    names = [name for name in config["vars"] if name.startswith("AI_")]
-    config["vars"] |= {name: "https://gateway.example/in-config" for name in names}
-    (project / "wrangler.jsonc").write_text(json.dumps(config))
+    wrangler = config(project)
+    names = [name for name in wrangler["vars"] if name.startswith("AI_")]
+    wrangler["vars"] |= {name: "https://gateway.example/in-config" for name in names}
+    (project / "wrangler.jsonc").write_text(json.dumps(wrangler))
     lines = [f"{name}=https://gateway.example/in-dev-vars\n" for name in names]
     (project / ".dev.vars").write_text("API_TOKEN=token\n" + "".join(lines))
 

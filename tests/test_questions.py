@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from conftest import (
     CATALOG,
     FEATURES,
+    MANAGERS,
     MODEL_FEATURES,
     PROVIDERS,
     commit,
@@ -498,7 +499,6 @@ ID_RULE = ["32 hexadecimal digits", "32 zeros"]
 HOST_RULE = ["app.example.com", "empty for workers.dev"]
 PROVIDER_IDS = [provider["id"] for provider in PROVIDERS]
 LAYOUTS = ["single-file", "modules"]
-MANAGERS = ["npm", "pnpm", "yarn", "bun"]
 
 #: A question, a bad answer, how the message names it, and what it says of what
 #: is allowed. An answer that is no text comes from a data file.

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import json5
 import pytest
 from werkzeug import Request, Response
 
 from conftest import link_toolchain, node, write_types
 from dev_server import DevServer, free_ports, serve
 from internet import answering
+from projects import config, replace
 
 Render = Callable[..., Path]
 
@@ -96,13 +96,10 @@ class Upstream:
         return Response(status=status, headers={"Location": "/elsewhere"})
 
 
-def edit(path: Path, changes: dict[str, str]) -> None:
-    """Replace what occurs once in a file."""
-    text = path.read_text()
+def change(path: Path, changes: dict[str, str]) -> None:
+    """Replace each of some texts that occur once in a file."""
     for old, new in changes.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    path.write_text(text)
+        replace(path, old, new)
 
 
 @pytest.fixture
@@ -114,7 +111,7 @@ def prepare(render: Render) -> Callable[[int], Path]:
 
     def prepare(port: int) -> Path:
         project = link_toolchain(render(["queues"]))
-        edit(
+        change(
             project / "wrangler.jsonc",
             {
                 '"max_batch_timeout": 5': '"max_batch_timeout": 1',
@@ -145,7 +142,7 @@ def dead_letters(server: DevServer, queue: str) -> int:
 
 def test_the_config_loses_nothing(render: Render) -> None:
     project = render(["queues"], project_name="shop")
-    queues = json5.loads((project / "wrangler.jsonc").read_text())["queues"]
+    queues = config(project)["queues"]
     assert queues == {
         "producers": [{"binding": "REQUEST_QUEUE", "queue": "shop-requests"}],
         "consumers": [
@@ -239,11 +236,11 @@ def test_a_bad_message_takes_no_other_along_and_can_be_replayed(
     (entry,) = re.findall(r"\t\"my-worker-requests-dlq\": .*\n", guide)
     quick = '"retry_delay": 1, "max_retries": 1, "max_batch_timeout": 1'
     consumer = consumer.replace('"retry_delay": 300', quick)
-    edit(
+    change(
         project / "wrangler.jsonc",
         {"// Your consumers\n": "// Your consumers\n" + consumer},
     )
-    edit(
+    change(
         project / "src/index.ts",
         {
             "\t// Your queues\n": "\t// Your queues\n" + entry,
@@ -282,7 +279,7 @@ def test_own_code_queues_requests_and_consumes_a_queue_of_its_own(
 ) -> None:
     (port,), upstream = free_ports(1), Upstream()
     project = prepare(port)
-    edit(
+    change(
         project / "wrangler.jsonc",
         {
             "// Your producers\n": "// Your producers\n"
@@ -291,7 +288,7 @@ def test_own_code_queues_requests_and_consumes_a_queue_of_its_own(
             '{ "queue": "all-mail", "max_batch_timeout": 0 },\n',
         },
     )
-    edit(
+    change(
         project / "src/index.ts",
         {
             "// Your code": """// Your code

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import json5
 import pytest
 
 import oracle
 from conftest import FEATURES, link_toolchain, node, run_tests, write_types
 from dev_server import DevServer, serve
-from test_analytics import replace
-from test_readme import blocks_of, readme_of
-from test_updates import edit
+from projects import config, edit, readme, replace
+from test_readme import blocks_of
 
 Render = Callable[..., Path]
 
@@ -161,7 +159,7 @@ def test_code_of_a_users_own_is_limited_as_the_guide_says(
     project = link_toolchain(render(["auth", "rate-limit"], layout=layout))
     recipes = [
         block.code
-        for block in blocks_of(readme_of(project))
+        for block in blocks_of(readme(project))
         if block.kind == "ts"
         and block.section == "Rate limiting"
         and block.code.startswith("app.")
@@ -200,7 +198,7 @@ def test_the_counters_are_those_of_the_workers_name(render: Render, name: str) -
 
 def limiter_of(project: Path) -> dict:
     """Return the limiter of a project's wrangler.jsonc."""
-    (limiter,) = json5.loads((project / "wrangler.jsonc").read_text())["ratelimits"]
+    (limiter,) = config(project)["ratelimits"]
     return limiter
 
 

@@ -22,6 +22,7 @@ from conftest import (
     set_id,
 )
 from dev_server import DevServer, serve
+from projects import readme
 from workbench import ROOT
 
 Project = Callable[..., Path]
@@ -129,11 +130,6 @@ def parse_response(text: str) -> tuple[int, list[str], object]:
         return int(first.split()[1]), headers, body
 
 
-def readme_of(directory: Path) -> str:
-    """Return the README of a project."""
-    return (directory / "README.md").read_text()
-
-
 @pytest.fixture(scope="module")
 def server(
     request: pytest.FixtureRequest, render: Callable[..., Path]
@@ -147,7 +143,7 @@ def server(
 
 @pytest.mark.parametrize("server", SETS, indirect=True)
 def test_every_command_answers_what_the_readme_shows(server: DevServer) -> None:
-    blocks = [block for block in blocks_of(readme_of(server.project)) if block.is_run]
+    blocks = [block for block in blocks_of(readme(server.project)) if block.is_run]
     with_curl = {block.section for block in blocks if "curl" in block.code}
     titles = [known["title"] for known in CATALOG if known["id"] in server.features]
     assert {"Routes", *titles} <= with_curl
@@ -181,14 +177,14 @@ def test_every_command_answers_what_the_readme_shows(server: DevServer) -> None:
 def test_every_curl_command_is_followed_by_its_response(
     project: Project, name: str
 ) -> None:
-    for block in blocks_of(readme_of(project(**SETS[name]))):
+    for block in blocks_of(readme(project(**SETS[name]))):
         if "curl" in SUBSTITUTION.sub("", block.code):
             assert block.kind == "sh", block.code
             assert block.answer is not None, block.code
 
 
 def test_every_route_has_a_curl_command(project: Project) -> None:
-    blocks = blocks_of(readme_of(project(FEATURES)))
+    blocks = blocks_of(readme(project(FEATURES)))
     commands = [
         command
         for block in blocks
@@ -213,7 +209,7 @@ def test_every_route_has_a_curl_command(project: Project) -> None:
 def test_each_command_that_creates_something_stands_in_one_place(
     project: Project,
 ) -> None:
-    blocks = blocks_of(readme_of(project(FEATURES)))
+    blocks = blocks_of(readme(project(FEATURES)))
     creating = r"^npx (wrangler \w+ create .*)$"
     places = {
         (block.section, command)
@@ -237,11 +233,11 @@ def test_commands_are_those_of_the_package_manager(
     project: Project, package_manager: str
 ) -> None:
     directory = project(FEATURES, package_manager=package_manager)
-    readme = readme_of(directory)
+    text = readme(directory)
     package = json.loads((directory / "package.json").read_text())
 
-    shell = [block.code for block in blocks_of(readme) if block.kind == "sh"]
-    inline = re.findall(r"`([^`\n]+)`", SECTION_OR_BLOCK.sub("", readme))
+    shell = [block.code for block in blocks_of(text) if block.kind == "sh"]
+    inline = re.findall(r"`([^`\n]+)`", SECTION_OR_BLOCK.sub("", text))
     code = "\n".join(shell + inline)
     names = "|".join(word for words in PACKAGE_MANAGERS.values() for word in words)
     said = set(re.findall(rf"(?<![\w./-])(?:{names})(?= )", code))
@@ -254,8 +250,8 @@ def test_commands_are_those_of_the_package_manager(
 
 @pytest.mark.parametrize("package_manager", PACKAGE_MANAGERS)
 def test_options_reach_the_script(project: Project, package_manager: str) -> None:
-    readme = readme_of(project(FEATURES, package_manager=package_manager))
-    options = re.findall(rf"{package_manager} run \S+( --)? --\w", readme)
+    text = readme(project(FEATURES, package_manager=package_manager))
+    options = re.findall(rf"{package_manager} run \S+( --)? --\w", text)
     assert len(options) >= 2
     # npm keeps options to itself unless dashes stand before them.
     assert set(options) == {" --" if package_manager == "npm" else ""}
@@ -265,6 +261,6 @@ def test_options_reach_the_script(project: Project, package_manager: str) -> Non
 def test_nothing_of_the_template_is_left_unresolved(
     project: Project, name: str
 ) -> None:
-    readme = readme_of(project(**SETS[name]))
+    text = readme(project(**SETS[name]))
     for leftover in ("{project_name}", "{{", "{%", "{#", "//%", "jinja"):
-        assert leftover not in readme
+        assert leftover not in text

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import json5
 import jsonschema
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -18,11 +17,13 @@ import workbench
 from conftest import (
     FEATURE_SETS,
     FEATURES,
+    MANAGERS,
     PROVIDER_SETS,
     PROVIDERS,
     run,
     set_id,
 )
+from projects import config, package, readme, texts
 from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
@@ -54,17 +55,6 @@ def rendered(render: Render) -> Rendered:
     return lambda features, provider: made(tuple(features), provider)
 
 
-def config(project: Path) -> dict:
-    """Return a project's wrangler.jsonc."""
-    return parsed((project / "wrangler.jsonc").read_text())
-
-
-@functools.cache
-def parsed(config: str) -> dict:
-    """Parse a config, to read, each once: that takes longer than to render it."""
-    return json5.loads(config)
-
-
 @functools.cache
 def schema() -> jsonschema.protocols.Validator:
     """Return a validator of configs by Wrangler's own schema."""
@@ -73,20 +63,6 @@ def schema() -> jsonschema.protocols.Validator:
     validator = jsonschema.validators.validator_for(known)
     validator.check_schema(known)
     return validator(known)
-
-
-def package(project: Path) -> dict:
-    """Return a project's package.json."""
-    return json.loads((project / "package.json").read_text())
-
-
-def texts(project: Path) -> dict[str, str]:
-    """Return the text of every file of a project, by path, without its `.git`."""
-    return {
-        path.relative_to(project).as_posix(): path.read_text()
-        for path in sorted(project.rglob("*"))
-        if path.is_file() and ".git" not in path.parts
-    }
 
 
 def test_the_oracle_knows_every_feature() -> None:
@@ -121,11 +97,6 @@ def test_a_project_holds_what_its_features_need(
     assert wrangler["secrets"]["required"] == oracle.secrets(features, provider)
     rows = re.findall(r"^\| `([A-Z]+ /\S*)`( 🔒)? \|", readme(project), re.MULTILINE)
     assert {route + lock for route, lock in rows} == oracle.routes(features)
-
-
-def readme(project: Path) -> str:
-    """Return the text of a project's README."""
-    return (project / "README.md").read_text()
 
 
 @each_project
@@ -340,7 +311,7 @@ def test_the_longest_name_still_makes_names_that_queues_may_have(
     assert [name for name in names if len(name) > 63] == []
 
 
-@pytest.mark.parametrize("manager", ["npm", "pnpm", "yarn", "bun"])
+@pytest.mark.parametrize("manager", MANAGERS)
 def test_the_ci_workflow_speaks_the_package_manager(
     render: Render, manager: str
 ) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import copier
-import json5
 import pytest
 import yaml
 
 from conftest import (
     CATALOG,
     FEATURES,
+    MANAGERS,
     commit,
     git,
     link_toolchain,
@@ -27,21 +27,15 @@ from conftest import (
     run_copier,
     write_types,
 )
-from test_render import texts
+from projects import config, package, texts
 from test_updates import EDITS
 from workbench import NODE, NPM, ROOT
 
 Render = Callable[..., Path]
 
-MANAGERS = ["npm", "pnpm", "yarn", "bun"]
 #: How each runs a script and a program of a package.
 RUN = {manager: f"{manager} run" for manager in MANAGERS}
 EXECUTE = {"npm": "npx", "pnpm": "pnpm exec", "yarn": "yarn", "bun": "bunx"}
-
-
-def package(project: Path) -> dict:
-    """Return a project's package.json."""
-    return json.loads((project / "package.json").read_text())
 
 
 # --- Git ----------------------------------------------------------------------
@@ -440,11 +434,6 @@ def test_own_middleware_comes_after_the_base_and_before_every_route(
     assert "app.use(" in before
     assert re.findall(r"^app\.(?:get|post|put|delete)\(", before, re.MULTILINE) == []
     assert "// #region health\n" in after
-
-
-def config(project: Path) -> dict:
-    """Return a project's wrangler.jsonc."""
-    return json5.loads((project / "wrangler.jsonc").read_text())
 
 
 def test_keys_of_features_stand_in_one_order(render: Render) -> None:

@@ -24,7 +24,8 @@ from conftest import (
     run_copier,
     run_tests,
 )
-from test_render import package, patch_config, readme, texts
+from projects import config, edit, package, readme, texts
+from test_render import patch_config
 from workbench import ROOT
 
 #: Copier itself does the same, as a test of lives shows.
@@ -105,20 +106,6 @@ def conflicts(project: Path) -> list[str]:
     """Return the files that an update left with a conflict or a rejected change."""
     marked = [path for path, text in texts(project).items() if "<<<<<<<" in text]
     return marked + [str(path) for path in project.rglob("*.rej")]
-
-
-def config(project: Path) -> dict:
-    """Return a project's wrangler.jsonc."""
-    return json5.loads((project / "wrangler.jsonc").read_text())
-
-
-def edit(project: Path, path: str, after: str, insert: str) -> None:
-    """Insert lines after the one line of a file that is `after`."""
-    lines = (project / path).read_text().split("\n")
-    assert lines.count(after) == 1
-    position = lines.index(after) + 1
-    lines[position:position] = insert.split("\n")
-    (project / path).write_text("\n".join(lines))
 
 
 def entry(depth: int, **fields: str) -> str:

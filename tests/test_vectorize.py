@@ -7,6 +7,8 @@ from pathlib import Path
 import json5
 import pytest
 
+from conftest import PROVIDERS
+
 Render = Callable[..., Path]
 
 
@@ -19,7 +21,7 @@ def test_the_recipe_creates_the_index_that_the_code_fills(render: Render) -> Non
     assert f"\n{command} {options} " in (project / "README.md").read_text()
 
 
-@pytest.mark.parametrize("provider", ["workers-ai", "openai", "anthropic"])
+@pytest.mark.parametrize("provider", [one["id"] for one in PROVIDERS])
 @pytest.mark.parametrize("others", [[], ["structured-output"], ["agents"]])
 def test_one_binding_of_workers_ai_serves_the_search_and_the_model(
     render: Render, others: list[str], provider: str
