@@ -650,6 +650,11 @@ def test_a_message_says_first_what_to_write(question: str, macros: Any) -> None:
     assert message.endswith(f"not '{bad}'.")
 
 
+def test_prompt_and_data_offer_the_same_layouts(worker: Any, macros: Any) -> None:
+    choices = worker.template.questions_data["layout"]["choices"]
+    assert list(choices.values()) == macros.choices["layout"]
+
+
 def test_every_question_has_a_bad_answer_of_each_kind() -> None:
     assert set(BAD_TEXTS) >= set(ANSWERS)
     assert set(BAD_VALUES) >= set(ANSWERS)

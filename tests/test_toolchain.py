@@ -43,9 +43,10 @@ PROJECTS = [(features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_
 NONE, *_, ALL = PROJECTS
 #: The same with the other providers, where they make a difference.
 PROVIDER_PROJECTS = [(*provider_set, "single-file") for provider_set in PROVIDER_SETS]
-#: All features with each provider, and a feature alone with each but the default.
+#: All features with each provider.
 EVERYTHING = [ALL, *(one for one in PROVIDER_PROJECTS if one[0] == ALL[0])]
-ALONE_WITH_OTHERS = [one for one in PROVIDER_PROJECTS if one not in EVERYTHING]
+#: All that ask a model, with each provider but the default one.
+ASKING = [(MODEL_FEATURES, one["id"], "single-file") for one in PROVIDERS[1:]]
 #: The starting points, for which more is at stake than for any other few.
 PRESET_PROJECTS = [
     (preset["features"], DEFAULT_PROVIDER, "single-file") for preset in PRESETS
@@ -131,9 +132,9 @@ def test_a_project_with_the_longest_name_is_formatted(
 @pytest.mark.parametrize(
     ("projects", "date"),
     [
-        # The date changes the runtime and not how features join: there, the project
-        # of all stands for each feature, and each provider meets a feature alone.
-        ([NONE, ALL, *ALONE_WITH_OTHERS], OLDEST),
+        # The date changes the runtime and not how features join, so the project
+        # of all, which has the tests of each, stands for the others.
+        ([NONE, ALL, *ASKING], OLDEST),
         # All features have a test of their own, below.
         (PROJECTS[:-1], NEWEST),
         (EVERYTHING[1:], NEWEST),
