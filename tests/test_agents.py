@@ -26,6 +26,7 @@ from conftest import (
 )
 from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
+from projects import edit
 
 
 @dataclass
@@ -558,7 +559,7 @@ def test_a_second_class_of_agents_needs_no_copied_line(
         for features in (["agents"], FEATURES)
     )
     for project in (alone, everything):
-        write_at(project / "src/index.ts", "// Your code\n", OWN_AGENT)
+        edit(project, "src/index.ts", "// Your code", OWN_AGENT.removesuffix("\n"))
         add_own_agent(project)
     in_files = [
         link_toolchain(render(["agents"], layout=layout, project_name=layout))
@@ -587,26 +588,20 @@ def add_file_of_own_agent(project: Path, layout: str) -> None:
         join = "export class SupportAgent extends supportAgent() {}"
         bring = 'import { supportAgent } from "./support";'
     (project / "src/support.ts").write_text(OWN_FILE[layout].lstrip() + code)
-    index = project / "src/index.ts"
-    write_at(index, "// Your imports\n", f"{bring}\n")
-    write_at(index, "// Your code\n", f"\n{join}\n\napp.route({mount.rstrip()}")
+    edit(project, "src/index.ts", "// Your imports", bring)
+    routes = f"\n{join}\n\napp.route({mount.rstrip()}"
+    edit(project, "src/index.ts", "// Your code", routes)
     node(project, "biome", "format", "--write", "src/support.ts")
 
 
 def add_own_agent(project: Path) -> None:
     """Give a project with the code of such a class its config and its tests."""
-    config = project / "wrangler.jsonc"
-    entry = '\t\t\t{ "name": "Support", "class_name": "SupportAgent" },\n'
-    write_at(config, "// Your durable_objects\n", entry)
-    migration = '\t\t{ "tag": "user-1", "new_sqlite_classes": ["SupportAgent"] },\n'
-    write_at(config, '(tags that start with "user-")\n', migration)
+    entry = '\t\t\t{ "name": "Support", "class_name": "SupportAgent" },'
+    edit(project, "wrangler.jsonc", "\t\t\t// Your durable_objects", entry)
+    migration = '\t\t{ "tag": "user-1", "new_sqlite_classes": ["SupportAgent"] },'
+    place = '\t\t// Your migrations after v1 (tags that start with "user-")'
+    edit(project, "wrangler.jsonc", place, migration)
     (project / "test/support.test.ts").write_text(OWN_TEST.lstrip())
-
-
-def write_at(path: Path, anchor: str, text: str) -> None:
-    """Write text right below an anchor of a file."""
-    before, after = path.read_text().split(anchor, 1)
-    path.write_text(f"{before}{anchor}{text}{after}")
 
 
 # --- Tickets --------------------------------------------------------------------
