@@ -107,6 +107,15 @@ describe("errors", () => {
 		});
 	});
 
+	it("logs no cause that an error says is private", async () => {
+		const error = new Error("why", { cause: new Error("Ada's address") });
+		const { lines } = await failWith(
+			Object.assign(error, { isCausePrivate: true }),
+		);
+		expect(lines[0]).toContain("why");
+		expect(lines[0]).not.toContain("Ada");
+	});
+
 	it("logs the name of a class of errors, and at most three causes", async () => {
 		class BadDayError extends Error {}
 		let cause: Error | undefined;

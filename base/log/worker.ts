@@ -16,7 +16,12 @@ export function logWarning(message: string, fields: LogFields = {}): void {
 	console.warn(logLine("warn", message, fields));
 }
 
-/** Writes one JSON line to the logs, as an error with its causes. */
+/**
+ * Writes one JSON line to the logs, as an error with its causes.
+ *
+ * @param error What was thrown. Where it says `isCausePrivate: true`, its causes are
+ * left out, since they may quote what must not be logged.
+ */
 export function logError(
 	message: string,
 	error: unknown,
@@ -46,7 +51,9 @@ function describeError(error: unknown, causes: number): object {
 	if (!(error instanceof Error)) {
 		return { name: typeof error, message: String(error) };
 	}
-	const { message, stack, cause } = error;
+	const { message, stack } = error;
+	const isPrivate = "isCausePrivate" in error && error.isCausePrivate;
+	const cause = isPrivate ? undefined : error.cause;
 	// A subclass that sets no name has that of its class.
 	const name = error.name === "Error" ? error.constructor.name : error.name;
 	return cause === undefined || causes === 0

@@ -433,6 +433,7 @@ describe("a query", () => {
 			sqliteCode: "SQLITE_ERROR",
 			extendedCode: undefined,
 			cause: { message: expect.stringMatching(/secret|SQLITE_CONSTRAINT/) },
+			isCausePrivate: true, // So a job that fails with it does not log it either.
 		});
 		expect(warn).not.toHaveBeenCalled();
 		expect(log).toHaveBeenCalledTimes(1);

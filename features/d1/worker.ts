@@ -56,6 +56,8 @@ export class D1QueryError extends ApiError {
 	sqliteCode: string | undefined;
 	/** Its longer form, such as `SQLITE_CONSTRAINT_UNIQUE`, where D1 tells it. */
 	extendedCode: string | undefined;
+	/** D1's message may quote a value; what does not is logged where it fails. */
+	isCausePrivate = true;
 
 	constructor(cause: Error) {
 		const options = { cause };

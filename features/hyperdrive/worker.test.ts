@@ -9,6 +9,7 @@ import {
 	it,
 	vi,
 } from "vitest";
+import { hyperdriveQuery } from "./worker";
 
 // The tests have a database of their own; tests of yours may use other schemas.
 const SCHEMA = "test_hyperdrive";
@@ -162,5 +163,22 @@ describe("a database that fails", () => {
 		expect((await get("")).status).toBe(502);
 		expect(wait).toHaveBeenCalledWith(10_000, expect.anything());
 		expect(log).toHaveBeenCalledTimes(1);
+	});
+});
+
+describe("hyperdriveQuery", () => {
+	it("logs no value that an error quotes, nor lets others log it", async () => {
+		const log = vi.spyOn(console, "error").mockReturnValue();
+		const query = hyperdriveQuery(
+			env,
+			(sql) => sql`SELECT ${"secret"}::integer`,
+		);
+		await expect(query).rejects.toMatchObject({
+			sqlState: "22P02",
+			cause: { message: expect.stringContaining("secret") },
+			isCausePrivate: true,
+		});
+		expect(log).toHaveBeenCalledOnce();
+		expect(String(log.mock.calls[0])).not.toContain("secret");
 	});
 });

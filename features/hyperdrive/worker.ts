@@ -14,6 +14,8 @@ const DATABASE_TIMEOUT_MS = 10_000;
 export class DatabaseError extends ApiError {
 	/** PostgreSQL's code, such as `23505`; `undefined` when it did not answer. */
 	sqlState: string | undefined;
+	/** A message may quote a value; what does not is logged where it fails. */
+	isCausePrivate = true;
 
 	constructor(cause: unknown) {
 		const message = "The database failed. The logs say why.";
