@@ -406,6 +406,11 @@ export class SupportAgent extends AiAgent {
 					return "sent";
 				},
 			}),
+			callBack: modelTool({
+				description: "Reminds the customer of a call.",
+				input: z.strictObject({ date: z.string() }),
+				run: ({ date }) => this.addReminder({ text: "Call", when: { date } }),
+			}),
 		};
 	}
 
@@ -473,6 +478,15 @@ it("chats with its own instructions and tools", async () => {
 	answerText("Yes.");
 	await (await say("Hi", "/agents/ai-agent/ada")).text();
 	expect(JSON.stringify(requests())).not.toContain("orderStatus");
+});
+
+it("tells the model what its tool needs, where a method refuses that", async () => {
+	const log = vi.spyOn(console, "error");
+	answerTool("callBack", { date: "tomorrow" }, "On which day?");
+	expect(await (await say("Call me")).text()).toContain("On which day?");
+	const [, second] = requests().map((sent) => JSON.stringify(sent));
+	expect(second).toContain("when.date");
+	expect(log).not.toHaveBeenCalled();
 });
 
 it("is not asked again when it has used a tool", async () => {

@@ -91,6 +91,7 @@ class Talker(Model):
         gone: How many clients went away.
         talks: Whether answers go on.
         says: What they consist of; with nothing, an answer does not begin.
+        pauses: Whether it is silent for now.
     """
 
     def __init__(self) -> None:
@@ -99,6 +100,7 @@ class Talker(Model):
         self.gone = 0
         self.talks = True
         self.says = "lo"
+        self.pauses = False
 
     def answer(self, request: Request) -> Response:
         """Answer with pieces without end, unless told otherwise."""
@@ -111,6 +113,8 @@ class Talker(Model):
             while self.talks:
                 yield self.says
                 time.sleep(0.05)
+                while self.pauses:
+                    time.sleep(0.05)
             yield "!"
         except GeneratorExit:
             self.gone += 1
@@ -136,6 +140,24 @@ def test_clients_that_go_away_leave_their_places_to_others(
         server.wait_until(lambda: model.gone == ANSWERS, 10)
         model.talks = False
         server.wait_until(lambda: ask(server).status_code == 200, 10)
+
+
+def test_clients_that_go_away_while_the_model_is_silent_leave_their_places(
+    render: Callable[..., Path],
+) -> None:
+    project = link_toolchain(render(["ai"], ai_provider="openai"))
+    with Talker() as model, serve(model.connect(project)) as server:
+        model.pauses = True
+        with ExitStack() as clients:
+            for _ in range(ANSWERS):
+                next(clients.enter_context(stream(server)).iter_lines())
+            assert ask(server).status_code == 503
+        model.talks = False
+        try:
+            # Long before the two minutes that an answer may take are over.
+            server.wait_until(lambda: ask(server).status_code == 200, 30)
+        finally:
+            model.pauses = False
 
 
 def test_a_client_that_goes_away_early_ends_the_work_when_the_answer_begins(

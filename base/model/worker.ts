@@ -5,6 +5,9 @@ import { logError } from "../log/worker";
 /** How long an answer may take, with all the tools that it calls. */
 export const MODEL_TIMEOUT_MS = 120_000;
 
+/** How often a stream says something while the model is silent, in ms. */
+const MODEL_HEARTBEAT_MS = 5_000;
+
 /** How often the model is asked for one answer; tools run in between. */
 const MODEL_ROUNDS = 8;
 
@@ -231,6 +234,8 @@ export async function* modelTurn(
 /**
  * Streams an answer to a client, as server-sent events: `{"text":…}` for each
  * piece, `{"truncated":true}` where the model's limit cut it, `[DONE]` at its end.
+ * While the model is silent, a comment (`:`) every few seconds: only what is sent
+ * tells whether a client is still there.
  *
  * @param first The first piece. Whoever has waited for it could still answer an
  * error with a status.
@@ -250,11 +255,13 @@ export function modelEvents(
 	return new ReadableStream({
 		// Not in `pull`: a client that reads slowly would hold up the model.
 		async start(controller) {
-			const send = (data: string) => {
+			const write = (event: string) => {
 				if (!abort.signal.aborted) {
-					controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+					controller.enqueue(encoder.encode(`${event}\n\n`));
 				}
 			};
+			const send = (data: string) => write(`data: ${data}`);
+			const heartbeat = setInterval(() => write(":"), MODEL_HEARTBEAT_MS);
 			try {
 				let next = first;
 				for (; !next.done; next = await pieces.next()) {
@@ -272,6 +279,8 @@ export function modelEvents(
 					controller.error(reason);
 					return;
 				}
+			} finally {
+				clearInterval(heartbeat);
 			}
 			if (!abort.signal.aborted) {
 				controller.close();
@@ -354,7 +363,9 @@ async function useTool(
 		);
 	} catch (error) {
 		if (error instanceof ApiError) {
-			return result(error.message);
+			const issues = error.issues ?? [];
+			const listed = issues.map(({ path, message }) => `${path}: ${message}`);
+			return result([error.message, ...listed].join("\n"));
 		}
 		if (!signal.aborted) {
 			logError("A tool failed", error, { tool: call.name });

@@ -676,6 +676,46 @@ describe("an agent that fails", () => {
 	});
 });
 
+describe("a call that makes others", () => {
+	it("tells its client what one of them refuses", async () => {
+		const page = await open();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
+			// As in a method of yours.
+			vi.spyOn(agent, "cancelSchedule").mockImplementation(async () => {
+				await agent.setTitle("a".repeat(101));
+				return true;
+			});
+		});
+		expect(await page.call("cancelReminder", "id")).toMatchObject({
+			success: false,
+			error: expect.stringMatching(/^invalid_arguments: /),
+		});
+		expect(loggedErrors()).toEqual([]);
+	});
+	//% if "rate-limit" in features
+
+	it("counts once", async () => {
+		const page = await open();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
+			vi.spyOn(agent, "cancelSchedule").mockImplementation(async () => {
+				await agent.setTitle("Tea");
+				for await (const piece of Object(agent).reply("Hi")) {
+					expect(piece).toBe("Hello!");
+				}
+				return true;
+			});
+		});
+		const limit = vi.spyOn(env.RATE_LIMITER, "limit");
+		answerText("Hello!");
+		expect(await page.call("cancelReminder", "id")).toMatchObject({
+			success: true,
+		});
+		expect(limit.mock.calls).toEqual([[{ key: "address unknown" }]]);
+		expect((await conversation()).messages).toHaveLength(2);
+	});
+	//% endif
+});
+
 describe("pages of one agent", () => {
 	it("show each other's messages", async () => {
 		answerText("Hel", "lo!");

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { isDeepStrictEqual } from "node:util";
 import type {
 	Connection,
@@ -134,12 +135,16 @@ function agentErrorText({ code, message, issues }: ApiError): string {
 	return `${code}: ${listed?.join("; ") ?? message}`;
 }
 
+/** Is set while a call or a tool runs: what it calls in turn is no call of a client. */
+const agentCall = new AsyncLocalStorage<true>();
+
 /**
  * Method decorator: hides from clients what they may not know of an error, since
  * the library sends them the message of every error.
  //% if "rate-limit" in features
  * Limits how often they call the method over a connection.
  //% endif
+ * Where another method or a tool of the agent calls it, it does none of this.
  */
 export function agentsGuarded<
 	This extends AiAgent,
@@ -147,11 +152,14 @@ export function agentsGuarded<
 	Result,
 >(method: (this: This, ...args: Args) => Promise<Result>) {
 	return async function (this: This, ...args: Args): Promise<Result> {
+		if (agentCall.getStore()) {
+			return method.apply(this, args);
+		}
 		try {
 			//% if "rate-limit" in features
 			await this.limitSender();
 			//% endif
-			return await method.apply(this, args);
+			return await agentCall.run(true, () => method.apply(this, args));
 		} catch (error) {
 			throw new Error(agentErrorText(agentError(this, error)));
 		}
@@ -405,7 +413,7 @@ function watchTools(
 	const watched = Object.entries(tools).map(([name, tool]) => {
 		const run: ModelTool["run"] = (input, signal) => {
 			tell();
-			return tool.run(input, signal);
+			return agentCall.run(true, () => tool.run(input, signal));
 		};
 		return [name, { ...tool, run }];
 	});
@@ -726,14 +734,14 @@ export class AiAgent extends Agent<Env, AgentState> {
 
 	//% if "rate-limit" in features
 	/**
-	 * Limits the messages and calls that come over a connection. Those that come by
-	 * HTTP are limited as requests.
+	 * Limits the messages and calls that come over a connection, each once, whatever
+	 * it does. Those that come by HTTP are limited as requests.
 	 *
 	 * @throws ApiError 429 when too many have come.
 	 */
 	async limitSender(): Promise<void> {
 		const { connection } = getCurrentAgent();
-		if (connection) {
+		if (connection && !agentCall.getStore()) {
 			const { sender } = Object(connection.state);
 			const key = String(sender ?? `agent ${this.name}`);
 			await rateLimitCount(this.env.RATE_LIMITER, key);

@@ -91,6 +91,9 @@ async function* ask(said, signal) {
 		const events = (rest + value).split("\n\n");
 		rest = events.pop() ?? "";
 		for (const event of events) {
+			if (!event.startsWith("data: ")) {
+				continue; // Only says that the model still works.
+			}
 			const data = event.slice("data: ".length);
 			if (data === "[DONE]") {
 				return;

@@ -252,7 +252,34 @@ describe("a client that goes away", () => {
 		await vi.waitFor(() => expect(isStopped()).toBe(true));
 		expect(log).not.toHaveBeenCalled();
 	});
+
+	it("is noticed while the model is silent, since the stream says that it works", async () => {
+		vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+		const abort = new AbortController();
+		answerForever("Hel");
+		const [response] = await Promise.all(ask(1, abort.signal));
+		const reader = response?.body
+			?.pipeThrough(new TextDecoderStream())
+			.getReader();
+		expect((await reader?.read())?.value).toBe('data: {"text":"Hel"}\n\n');
+		for (const _ of [1, 2]) {
+			vi.advanceTimersByTime(5000);
+			expect((await reader?.read())?.value).toBe(":\n\n");
+		}
+		abort.abort();
+		expect((await reader?.read())?.value).toContain('"truncated":true');
+		await reader?.cancel();
+		expect(vi.getTimerCount()).toBe(0);
+	});
 });
+
+/** Asks for answers of a route of your own, without waiting for them. */
+function ask(number: number, signal = new AbortController().signal) {
+	const app = new Hono<{ Bindings: Env }>()
+		.onError(() => new Response("", { status: 503 }))
+		.get("/", (c) => aiStream(c as never, [QUESTION], { signal }));
+	return Array.from({ length: number }, () => app.request("/", {}, env));
+}
 
 describe("many answers at once", () => {
 	/** Asks for as many as may stream. */
@@ -276,14 +303,6 @@ describe("many answers at once", () => {
 		answerText("Yes.");
 		await vi.waitFor(async () => expect((await chat()).status).toBe(200));
 	});
-
-	/** Asks for answers of a route of your own, without waiting for them. */
-	function ask(number: number, signal = new AbortController().signal) {
-		const app = new Hono<{ Bindings: Env }>()
-			.onError(() => new Response("", { status: 503 }))
-			.get("/", (c) => aiStream(c as never, [QUESTION], { signal }));
-		return Array.from({ length: number }, () => app.request("/", {}, env));
-	}
 
 	it("hold no places before they begin: nobody knows whether their clients wait", async () => {
 		const abort = new AbortController();

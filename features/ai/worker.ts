@@ -50,7 +50,8 @@ const aiUnderWay = new Set<{ until: number }>();
 /**
  * Answers a request with the model's answer, as server-sent events:
  * `{"text":…}` for each piece, `{"truncated":true}` where the model's limit cut
- * it, then `[DONE]`; or `{"error":{code,message}}` where it breaks off.
+ * it, then `[DONE]`; or `{"error":{code,message}}` where it breaks off. While the
+ * model is silent, comments (`:`).
  *
  * @param c The request. When its client goes away, the work ends.
  * @param messages The conversation, oldest message first.

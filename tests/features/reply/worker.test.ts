@@ -229,7 +229,7 @@ describe("tools", () => {
 
 	it.each([
 		["forget", {}, "Done."],
-		["book", {}, "Choose another evening."],
+		["book", {}, "Choose another.\nevening: Must be free"],
 		["fail", {}, "The tool failed."],
 		["constructor", {}, "There is no such tool."],
 		["no_such", {}, "There is no such tool."],

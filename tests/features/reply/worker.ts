@@ -40,7 +40,8 @@ const replyTools = {
 		description: "Books a table",
 		input: z.strictObject({}),
 		run: () => {
-			throw new ApiError(409, "taken", "Choose another evening.");
+			const issues = [{ path: "evening", message: "Must be free" }];
+			throw new ApiError(409, "taken", "Choose another.", {}, { issues });
 		},
 	}),
 	fail: modelTool({
