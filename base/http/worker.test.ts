@@ -107,6 +107,13 @@ describe("errors", () => {
 		});
 	});
 
+	it("logs what was wrong with an input", async () => {
+		const issues = [{ path: "a", message: "Must be text" }];
+		const refused = new Error("Correct what `issues` lists");
+		const { lines } = await failWith(Object.assign(refused, { issues }));
+		expect(JSON.parse(lines[0]).error.issues).toEqual(issues);
+	});
+
 	it("logs no cause that an error says is private", async () => {
 		const error = new Error("why", { cause: new Error("Ada's address") });
 		const { lines } = await failWith(

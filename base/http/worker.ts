@@ -6,6 +6,7 @@ import { HTTPException } from "hono/http-exception";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { matchedRoutes } from "hono/route";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { getPath } from "hono/utils/url";
 import type { AuthSession } from "../../features/auth/worker";
 import { rateLimitChange } from "../../features/rate-limit/worker";
 import { logError } from "../log/worker";
@@ -29,6 +30,17 @@ type AppVariables = {
 export type AppEnv = { Bindings: Env; Variables: AppVariables };
 
 export const app = new Hono<AppEnv>();
+
+//% if "r2" in features
+// A key may have encoded slashes; a lock of `/files/private/*` must hold there too.
+Object.assign(app, {
+	getPath: (request: Request) =>
+		getPath(request).replace(/^\/files\/.*/s, (path) =>
+			path.replace(/%2f/gi, "/"),
+		),
+});
+
+//% endif
 
 /** Must equal `name` in wrangler.jsonc. */
 export const WORKER_NAME = "{project_name}";

@@ -13,6 +13,9 @@ import {
 } from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
+/** For files that are not for everybody: `OPERATOR`, and `"no-store"`. */
+const READER = {};
+const KEPT = "no-cache";
 const TEXT = "Hello, world!";
 /** Its MD5, as R2 has it. */
 const ETAG = '"6cd3556deb0da54bca060b4c39479839"';
@@ -43,7 +46,11 @@ function request(
 }
 
 function get(path: string, headers: Record<string, string> = {}) {
-	return request("GET", path, headers);
+	return request("GET", path, { ...READER, ...headers });
+}
+
+function head(path: string, headers: Record<string, string> = {}) {
+	return request("HEAD", path, { ...READER, ...headers });
 }
 
 function put(
@@ -122,7 +129,7 @@ describe("a file", () => {
 		const response = await get("/files/notes/a.txt");
 		expect(Object.fromEntries(response.headers)).toMatchObject({
 			"accept-ranges": "bytes",
-			"cache-control": "no-cache",
+			"cache-control": KEPT,
 			"content-disposition":
 				"attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt",
 			"content-security-policy":
@@ -138,7 +145,7 @@ describe("a file", () => {
 		await put("/files/a", TEXT, { "Content-Type": "text/plain" });
 		const whole = await get("/files/a");
 		await whole.text();
-		const response = await request("HEAD", "/files/a");
+		const response = await head("/files/a");
 		expect(response.status).toBe(200);
 		expect(await response.text()).toBe("");
 		for (const [name, value] of whole.headers) {
@@ -147,7 +154,7 @@ describe("a file", () => {
 			}
 		}
 		expect(response.headers.get("Content-Length")).toBe("13");
-		expect((await request("HEAD", "/files/b")).status).toBe(404);
+		expect((await head("/files/b")).status).toBe(404);
 	});
 
 	it("may be empty", async () => {
@@ -374,19 +381,19 @@ describe("a condition", () => {
 		{ "If-None-Match": ETAG, Range: "bytes=0-1" },
 	])("%j gets 304", async (headers) => {
 		const read = vi.spyOn(env.BUCKET, "get");
-		for (const method of ["GET", "HEAD"]) {
-			const response = await request(method, "/files/a", headers);
+		for (const send of [get, head]) {
+			const response = await send("/files/a", headers);
 			expect(response.status).toBe(304);
 			expect(await response.text()).toBe("");
 			expect(response.headers.get("ETag")).toBe(ETAG);
-			expect(response.headers.get("Cache-Control")).toBe("no-cache");
+			expect(response.headers.get("Cache-Control")).toBe(KEPT);
 			expect(response.headers.get("Content-Length")).toBeNull();
 		}
 		expect(read).not.toHaveBeenCalled();
 	});
 
 	it("of the second in which the file was stored gets 304", async () => {
-		const { headers } = await request("HEAD", "/files/a");
+		const { headers } = await head("/files/a");
 		const stored = headers.get("Last-Modified") ?? "";
 		const before = new Date(Date.parse(stored) - 1000).toUTCString();
 		for (const [name, date, status] of [
@@ -416,7 +423,7 @@ describe("a condition", () => {
 			expect(response.status).toBe(412);
 			expect(await codeOf(response)).toBe("precondition_failed");
 		}
-		expect((await request("HEAD", "/files/a", headers)).status).toBe(412);
+		expect((await head("/files/a", headers)).status).toBe(412);
 		expect(await textOf("a")).toBe(TEXT);
 	});
 
@@ -464,6 +471,8 @@ describe("a condition", () => {
 	it.each([
 		{ "If-Match": "other" },
 		{ "If-None-Match": '"a" b' },
+		{ "If-Match": '"a" "b"' },
+		{ "If-Match": '"a",' },
 		{ "If-None-Match": 'a "b"' },
 		{ "If-None-Match": '"other' },
 	])("%j is no condition for storing", async (headers) => {
@@ -523,9 +532,32 @@ describe("a range", () => {
 
 	it("of an empty file gets 416", async () => {
 		await put("/files/empty", "");
-		const response = await get("/files/empty", { Range: "bytes=0-" });
+		for (const Range of ["bytes=0-", "bytes=-1"]) {
+			const response = await get("/files/empty", { Range });
+			expect(response.status).toBe(416);
+			expect(response.headers.get("Content-Range")).toBe("bytes */0");
+		}
+	});
+
+	it.each([
+		["a", "bytes=13-13"],
+		["a", "bytes=13-99"],
+		["empty", "bytes=0-0"],
+	])("that begins at the end of %s gets 416: %s", async (key, Range) => {
+		await put("/files/empty", "");
+		// The local form of R2 fails there, without a code that says why.
+		vi.spyOn(env.BUCKET, "get").mockRejectedValue(new Error("get: (10001)"));
+		const response = await get(`/files/${key}`, { Range });
 		expect(response.status).toBe(416);
-		expect(response.headers.get("Content-Range")).toBe("bytes */0");
+		expect(log).not.toHaveBeenCalled();
+	});
+
+	it("that R2 fails to read is a 502 and a log line", async () => {
+		const failure = new Error("get: Internal error (10001)");
+		vi.spyOn(env.BUCKET, "get").mockRejectedValue(failure);
+		const response = await get("/files/a", { Range: "bytes=0-1" });
+		expect(response.status).toBe(502);
+		expect(log).toHaveBeenCalledTimes(1);
 	});
 
 	it("of no file gets 404", async () => {
@@ -549,8 +581,8 @@ describe("a range", () => {
 	});
 
 	it("is what is left of a file that is still the same", async () => {
-		const head = await request("HEAD", "/files/a");
-		const date = head.headers.get("Last-Modified") ?? "";
+		const { headers } = await head("/files/a");
+		const date = headers.get("Last-Modified") ?? "";
 		for (const [same, status] of [
 			[ETAG, 206],
 			[date, 206],
@@ -558,23 +590,23 @@ describe("a range", () => {
 			[`W/${ETAG}`, 200],
 			[LONG_AGO, 200],
 		] as const) {
-			const headers = { Range: "bytes=7-", "If-Range": same };
-			const response = await get("/files/a", headers);
+			const asked = { Range: "bytes=7-", "If-Range": same };
+			const response = await get("/files/a", asked);
 			expect(response.status).toBe(status);
 			expect(await response.text()).toBe(status === 206 ? "world!" : TEXT);
 		}
 	});
 
 	it("says nothing to HEAD", async () => {
-		const response = await request("HEAD", "/files/a", { Range: "bytes=0-1" });
+		const response = await head("/files/a", { Range: "bytes=0-1" });
 		expect(response.status).toBe(200);
 		expect(response.headers.get("Content-Length")).toBe("13");
 	});
 
 	it("is never made of two files", async () => {
-		const head = env.BUCKET.head.bind(env.BUCKET);
+		const look = env.BUCKET.head.bind(env.BUCKET);
 		vi.spyOn(env.BUCKET, "head").mockImplementationOnce(async (key) => {
-			const before = await head(key);
+			const before = await look(key);
 			await env.BUCKET.put("a", "another one");
 			return before;
 		});
@@ -588,10 +620,10 @@ describe("a range", () => {
 describe("a download", () => {
 	it("costs one read of R2", async () => {
 		await put("/files/a");
-		const head = vi.spyOn(env.BUCKET, "head");
+		const look = vi.spyOn(env.BUCKET, "head");
 		const read = vi.spyOn(env.BUCKET, "get");
 		await (await get("/files/a", { Range: "bytes=0-1" })).text();
-		expect(head).not.toHaveBeenCalled();
+		expect(look).not.toHaveBeenCalled();
 		expect(read).toHaveBeenCalledTimes(1);
 	});
 });
@@ -651,23 +683,22 @@ describe("the list", () => {
 	});
 
 	it("takes any beginning of a key, and an empty one for none", async () => {
-		for (const key of ["\u200fa", "ü".repeat(512)]) {
+		for (const key of ["\u200fa", "b\u0001", "ü".repeat(512)]) {
 			await env.BUCKET.put(key, TEXT);
 			const start = encodeURIComponent(key);
 			expect(keysOf(await list(`?prefix=${start}`))).toEqual([key]);
 			expect(keysOf(await list(`?cursor=${start}`))).not.toContain(key);
 		}
-		expect(keysOf(await list("?prefix=&cursor="))).toHaveLength(2);
+		expect(keysOf(await list("?prefix=&cursor="))).toHaveLength(3);
 	});
 
 	it.each([
 		"?limit=0",
 		"?limit=1001",
 		"?limit=x",
+		"?limit=1e2",
 		`?prefix=${"ü".repeat(512)}x`,
 		`?cursor=${"ü".repeat(512)}x`,
-		"?prefix=a%00",
-		"?cursor=a%00",
 	])("refuses %s", async (query) => {
 		const response = await get(`/files${query}`, OPERATOR);
 		expect(response.status).toBe(400);
@@ -687,17 +718,36 @@ describe("code of one's own", () => {
 		expect(await filesGet(env, "reports/1.csv")).toBeNull();
 	});
 
-	it.each(["", "../a", "a\u0000"])("cannot use the key %j", async (key) => {
-		for (const use of [
-			() => filesPut(env, key, TEXT),
-			() => filesGet(env, key),
-			() => filesDelete(env, key),
-		]) {
-			await expect(use()).rejects.toMatchObject({
-				status: 400,
-				code: "invalid_key",
-			});
+	it.each(["", "../a", "a\u0000"])("stores nothing as %j", async (key) => {
+		await expect(filesPut(env, key, TEXT)).rejects.toMatchObject({
+			status: 400,
+			code: "invalid_key",
+		});
+	});
+
+	it("reads and deletes whatever others have stored", async () => {
+		for (const key of ["../a", "a\u0001"]) {
+			await env.BUCKET.put(key, TEXT);
+			const keys = (await filesList(env)).files.map((file) => file.key);
+			expect(keys).toEqual([key]);
+			expect(await (await filesGet(env, key))?.text()).toBe(TEXT);
+			await filesDelete(env, key);
+			expect(await filesGet(env, key)).toBeNull();
 		}
+	});
+
+	it("deletes many at once", async () => {
+		await env.BUCKET.put("0", TEXT);
+		await env.BUCKET.put("1999", TEXT);
+		const remove = vi.spyOn(env.BUCKET, "delete");
+		await filesDelete(
+			env,
+			Array.from({ length: 2000 }, (_, i) => `${i}`),
+		);
+		expect(remove).toHaveBeenCalledTimes(2);
+		expect((await filesList(env)).files).toEqual([]);
+		await filesDelete(env, []);
+		expect(remove).toHaveBeenCalledTimes(2);
 	});
 });
 
@@ -705,7 +755,7 @@ describe("a route of one's own", () => {
 	type Given = Parameters<typeof filesSend>[0];
 	const own = new Hono<Given extends Context<infer E> ? E : never>();
 	own.put("/avatar", async (c) => {
-		const { key } = await filesReceive(c, "avatars/ada");
+		const { key } = await filesReceive(c, "avatars/ada", 13);
 		return c.text(key);
 	});
 	own.get("/avatar", (c) => filesSend(c, "avatars/ada"));
@@ -722,6 +772,16 @@ describe("a route of one's own", () => {
 			env,
 		);
 		expect(await stored.text()).toBe("avatars/ada");
+		const larger = await own.request(
+			"/avatar",
+			{
+				method: "PUT",
+				headers: { "Content-Length": "14" },
+				body: `${TEXT}!`,
+			},
+			env,
+		);
+		expect(larger.status).toBe(413);
 		const sent = await own.request("/avatar", {}, env);
 		expect(await sent.text()).toBe(TEXT);
 		expect(sent.headers.get("Cache-Control")).toBe("no-store");
@@ -739,7 +799,7 @@ describe("without the operator's token", () => {
 		for (const response of [
 			await request("PUT", "/files/a", headers, "new"),
 			await request("DELETE", "/files/a"),
-			await get("/files"),
+			await request("GET", "/files"),
 		]) {
 			expect(response.status).toBe(401);
 		}
@@ -777,7 +837,7 @@ describe("R2 failing", () => {
 				expect(JSON.parse(body)).toMatchObject({ error: { code } });
 				expect(body).not.toContain(said);
 			}
-			expect((await request("HEAD", "/files/a")).status).toBe(status);
+			expect((await head("/files/a")).status).toBe(status);
 			const lines = log.mock.calls.map(([line]) => JSON.parse(line));
 			expect(lines).toMatchObject(
 				[...Object.keys(operations), "head"].map((operation) => ({

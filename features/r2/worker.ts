@@ -5,7 +5,7 @@ import { ApiError, app } from "../../base/http/worker";
 import { parseInput } from "../../base/json/worker";
 import { logError } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
-import { plainText } from "../../base/text/worker";
+import { plainText, queryNumber } from "../../base/text/worker";
 
 /** How large a file may be that a request brings. */
 const FILE_BYTES = 25 * 1024 * 1024;
@@ -13,9 +13,14 @@ const FILE_BYTES = 25 * 1024 * 1024;
 /** Anything, and nothing that a browser would run or show. */
 const FILE_OF_BYTES = "application/octet-stream";
 
-/** R2's codes for too many requests, for being down, and for a bad range. */
+/** R2's codes for too many requests, and for being down. */
 const FILE_BUSY_CODES = ["10058", "10043"];
-const FILE_RANGE_CODE = "10039";
+
+/** How many files R2 deletes at once. */
+const FILES_DELETED = 1000;
+
+/** A list of ETags, or any. */
+const FILE_ETAGS = /^(\*|(W\/)?"[^"]*"( *, *(W\/)?"[^"]*")*)$/;
 
 /** What a request for a file may ask of it before it is read. */
 const FILE_CONDITIONS = [
@@ -26,26 +31,29 @@ const FILE_CONDITIONS = [
 	"If-Range",
 ];
 
+/** The client went away in the middle of an upload. */
+class FileCutError extends Error {
+	override name = "FileCutError";
+}
+
 /** A key that R2 takes, and that stays in its place where it becomes a path. */
 const filesKey = plainText(1024).refine(
 	(key) => !/(^|[/\\])\.{1,2}([/\\]|$)/.test(key),
 	"Must not have `.` or `..` as a part",
 );
 
-/** A key or its beginning. Other programs may write to the bucket what `filesKey` refuses. */
-const filesKeyStart = z
+/** A key that other programs may have written, which `filesKey` may refuse, or its beginning. */
+const filesAnyKey = z
 	.string()
-	.regex(/^\P{Cc}*$/u, "Must be text without control characters")
 	.refine(
 		(text) => new TextEncoder().encode(text).byteLength <= 1024,
 		"Must have at most 1024 bytes of UTF-8",
-	)
-	.default("");
+	);
 
 const filesQuery = z.object({
-	prefix: filesKeyStart,
-	cursor: filesKeyStart,
-	limit: z.coerce.number().int().min(1).max(1000).default(100),
+	prefix: filesAnyKey.default(""),
+	cursor: filesAnyKey.default(""),
+	limit: queryNumber(1, 1000).default(100),
 });
 
 app.get("/files", operatorOnly, async (c) => {
@@ -82,7 +90,8 @@ app.delete("/files/:key{.+}", operatorOnly, async (c) => {
 /**
  * Returns the key in the path of a request, which is all below `/files/`.
  *
- * @throws ApiError 400 for a path that is not valid, or that Cloudflare may change.
+ * @throws ApiError 400 for a key or a path that is not valid, or that Cloudflare may
+ * change.
  */
 function filesKeyInPath<E extends AppEnv>(c: Context<E>): string {
 	// Not Hono's parameter, which leaves as it is what cannot be decoded.
@@ -97,8 +106,11 @@ function filesKeyInPath<E extends AppEnv>(c: Context<E>): string {
 		);
 	}
 	try {
-		return decodeURIComponent(path);
-	} catch {
+		return filesRequireKey(decodeURIComponent(path));
+	} catch (error) {
+		if (error instanceof ApiError) {
+			throw error;
+		}
 		throw new ApiError(
 			400,
 			"invalid_key",
@@ -141,13 +153,13 @@ export async function filesPut(
  * Reads a file.
  *
  * @returns The file, whose `body` is a stream; `null` when there is none.
- * @throws ApiError 400 for a key that is not valid, 502 or 503 when R2 fails.
+ * @throws ApiError 502 or 503 when R2 fails.
  */
 export async function filesGet(
 	env: Env,
 	key: string,
 ): Promise<R2ObjectBody | null> {
-	return filesFromBucket("get", env.BUCKET.get(filesRequireKey(key)));
+	return filesFromBucket("get", env.BUCKET.get(key));
 }
 
 /** Reads what is known of a file: its size, its type, its ETag; otherwise as `filesGet`. */
@@ -155,12 +167,23 @@ export async function filesInfo(
 	env: Env,
 	key: string,
 ): Promise<R2Object | null> {
-	return filesFromBucket("head", env.BUCKET.head(filesRequireKey(key)));
+	return filesFromBucket("head", env.BUCKET.head(key));
 }
 
-/** Deletes a file, if there is one; throws as `filesGet` does. */
-export async function filesDelete(env: Env, key: string): Promise<void> {
-	await filesFromBucket("delete", env.BUCKET.delete(filesRequireKey(key)));
+/**
+ * Deletes a file, or many at once; none of them need be there.
+ *
+ * @throws ApiError 502 or 503 when R2 fails, which may leave some of many.
+ */
+export async function filesDelete(
+	env: Env,
+	keys: string | string[],
+): Promise<void> {
+	const all = [keys].flat();
+	for (let start = 0; start < all.length; start += FILES_DELETED) {
+		const some = all.slice(start, start + FILES_DELETED);
+		await filesFromBucket("delete", env.BUCKET.delete(some));
+	}
 }
 
 /**
@@ -200,14 +223,16 @@ export async function filesList(
 /**
  * Stores the body of a request, as it comes in.
  *
+ * @param maxBytes How large it may be.
  * @returns The file.
  * @throws ApiError 415 for a body that is compressed, 411 without a length, 413
- * over 25 MiB, 400 when the body is shorter or only a part; what `filesPut`
+ * over `maxBytes`, 400 when the body is shorter or only a part; what `filesPut`
  * throws, with the conditions of the request.
  */
 export async function filesReceive<E extends AppEnv>(
 	c: Context<E>,
 	key: string,
+	maxBytes = FILE_BYTES,
 ): Promise<R2Object> {
 	const { headers, body } = c.req.raw;
 	if (headers.has("Content-Encoding")) {
@@ -225,11 +250,11 @@ export async function filesReceive<E extends AppEnv>(
 			"Say with Content-Length how many bytes the file has.",
 		);
 	}
-	if (Number(length) > FILE_BYTES) {
+	if (Number(length) > maxBytes) {
 		throw new ApiError(
 			413,
 			"file_too_large",
-			`A file may have at most ${FILE_BYTES} bytes.`,
+			`A file may have at most ${maxBytes} bytes.`,
 		);
 	}
 	if (headers.has("Content-Range")) {
@@ -239,17 +264,21 @@ export async function filesReceive<E extends AppEnv>(
 			"Send the whole file, without Content-Range.",
 		);
 	}
-	const content = body ?? new Blob().stream();
+	const onlyIf = filesPutConditions(headers);
 	const type = headers.get("Content-Type");
 	// The length may be wrong: where another Worker sends the request, nothing
 	// else compares.
-	// Awaited here, or older runtimes report an error that nobody handles yet.
-	return await filesPut(
-		c.env,
-		key,
-		content.pipeThrough(new FixedLengthStream(Number(length))),
-		{ ...(type && { type }), onlyIf: filesPutConditions(headers) },
+	const { readable, writable } = new FixedLengthStream(Number(length));
+	const content = body ?? new Blob().stream();
+	content.pipeTo(writable, { preventAbort: true }).catch(() =>
+		// The client broke off, unless the stream has failed already.
+		writable.abort(new FileCutError()).catch(() => {}),
 	);
+	// Awaited here, or older runtimes report an error that nobody handles yet.
+	return await filesPut(c.env, key, readable, {
+		...(type && { type }),
+		onlyIf,
+	});
 }
 
 /**
@@ -327,17 +356,17 @@ async function filesRead(
 	info: R2Object | undefined,
 ): Promise<R2ObjectBody | R2Object | null> {
 	const onlyIf = info ? { etagMatches: info.etag } : {};
-	const options = range ? { range, onlyIf } : { onlyIf };
+	if (range === undefined) {
+		return filesFromBucket("get", env.BUCKET.get(key, { onlyIf }));
+	}
 	try {
-		return await filesFromBucket(
-			"get",
-			env.BUCKET.get(filesRequireKey(key), options),
-		);
+		return await env.BUCKET.get(key, { range, onlyIf });
 	} catch (error) {
-		if (filesErrorCode(error) !== FILE_RANGE_CODE) {
-			throw error;
-		}
+		// R2 says so with a code, its local form not always.
 		const { size } = filesRequire(await filesInfo(env, key));
+		if (filesHasRange(range, size)) {
+			throw filesFailure("get", error);
+		}
 		throw new ApiError(
 			416,
 			"range_not_satisfiable",
@@ -347,13 +376,7 @@ async function filesRead(
 	}
 }
 
-/**
- * Waits for R2.
- *
- * @param operation What it does, for the logs.
- * @throws ApiError 400 when the client has sent too little, 503 when R2 gets too
- * many requests, 502 when it fails; its own error for a range.
- */
+/** Waits for R2; throws what `filesFailure` returns. */
 async function filesFromBucket<T>(
 	operation: string,
 	work: Promise<T>,
@@ -361,33 +384,36 @@ async function filesFromBucket<T>(
 	try {
 		return await work;
 	} catch (error) {
-		if (String(error).includes("FixedLengthStream")) {
-			throw new ApiError(
-				400,
-				"wrong_length",
-				"Send as many bytes as Content-Length says.",
-			);
-		}
-		const code = filesErrorCode(error) ?? "";
-		if (code === FILE_RANGE_CODE) {
-			throw error;
-		}
-		logError("R2 failed", error, { operation });
-		if (FILE_BUSY_CODES.includes(code)) {
-			throw new ApiError(
+		throw filesFailure(operation, error);
+	}
+}
+
+/**
+ * Logs a failure of R2, and returns what the client may know: a 503 when R2 gets
+ * too many requests, a 502 when it fails; a 400, which is no failure, when the
+ * client has sent too little or too much.
+ *
+ * @param operation What R2 did, for the logs.
+ */
+function filesFailure(operation: string, error: unknown): ApiError {
+	if (/FixedLengthStream|FileCutError/.test(String(error))) {
+		return new ApiError(
+			400,
+			"wrong_length",
+			"Send as many bytes as Content-Length says.",
+		);
+	}
+	logError("R2 failed", error, { operation });
+	// It ends what R2 says: `get: … (10058)`.
+	const [, code = ""] = /\((\d+)\)$/.exec(String(error)) ?? [];
+	return FILE_BUSY_CODES.includes(code)
+		? new ApiError(
 				503,
 				"files_busy",
 				"Try again later: R2 takes one write per second and key.",
 				{ "Retry-After": "2" },
-			);
-		}
-		throw new ApiError(502, "files_failed", "R2 failed. The logs say why.");
-	}
-}
-
-/** Returns the code at the end of what R2 says: `get: … (10039)`. */
-function filesErrorCode(error: unknown): string | undefined {
-	return /\((\d+)\)$/.exec(String(error))?.[1];
+			)
+		: new ApiError(502, "files_failed", "R2 failed. The logs say why.");
 }
 
 function filesConditionFailed(): ApiError {
@@ -443,7 +469,7 @@ function filesPutConditions(asked: Headers): Headers {
 	const conditions = new Headers();
 	for (const name of ["If-Match", "If-None-Match"]) {
 		const value = asked.get(name);
-		if (value !== null && !/^(\*|((W\/)?"[^"]*"[ ,]*)+)$/.test(value)) {
+		if (value !== null && !FILE_ETAGS.test(value)) {
 			throw new ApiError(
 				400,
 				"invalid_condition",
@@ -488,6 +514,13 @@ function filesRangeOf(asked: Headers, info?: R2Object): R2Range | undefined {
 	}
 	const length = Number(last) - offset + 1;
 	return length > 0 ? { offset, length } : undefined;
+}
+
+/** Tells whether a file of this size has any byte of a range. */
+function filesHasRange(range: R2Range, size: number): boolean {
+	return "suffix" in range
+		? range.suffix > 0 && size > 0
+		: (range.offset ?? 0) < size;
 }
 
 /** Returns where a range is in a file of this size. */
