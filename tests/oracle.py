@@ -64,6 +64,7 @@ FEATURES = {
             "GET /auth/session",
             "DELETE /auth/session",
         ),
+        files=("test/session.ts",),
         names=("AUTH_TOKENS", "/auth", "session"),
     ),
     "queues": Feature(
@@ -200,6 +201,7 @@ FEATURES = {
             "DELETE /documents/:id 🔒",
             "GET /search 🔒",
         ),
+        files=("test/vectorize.ts",),
         names=(
             *("VECTORIZE", "Vectorize", "/documents", "/search"),
             *("env.AI", "Workers AI", "@cf"),

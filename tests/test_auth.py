@@ -203,27 +203,30 @@ LOCKS = {
         'const HEADERS = { "Content-Type": "application/json",'
         " Authorization: `Bearer ${env.API_TOKEN}` };",
     ),
+    "d1": (
+        'app.get("/notes", async (c)',
+        "const READER = {};",
+        "const READER = OPERATOR;",
+    ),
+    "r2": (
+        'app.get("/files/:key{.+}", (c)',
+        "const READER = {};",
+        "const READER = OPERATOR;",
+    ),
 }
 
 
 def test_the_lock_of_an_open_route_costs_its_tests_one_line(render: Render) -> None:
-    projects = [
-        (link_toolchain(render(["auth", one], project_name=f"locked-{one}")), one)
-        for one in LOCKS
-    ]
-    own = [project / f"test/{feature}.test.ts" for project, feature in projects]
-    for project, feature in projects:
-        route, _, _ = LOCKS[feature]
+    project = link_toolchain(render(["auth", *LOCKS]))
+    own = {feature: project / f"test/{feature}.test.ts" for feature in LOCKS}
+    for route, _, _ in LOCKS.values():
         locked = route.replace(", ", ", operatorOnly, ", 1)
         replace(project / "src/index.ts", route, locked)
     with pytest.raises(AssertionError) as failures:
-        assert_tests_pass(*own)
-    for project, feature in projects:
-        file = re.escape(f"{project}/test/{feature}.test.ts")
+        assert_tests_pass(*own.values())
+    for feature, (_, line, with_key) in LOCKS.items():
+        file = re.escape(str(own[feature]))
         assert re.search(rf"{file}: .* 401", str(failures.value))
-        _, line, with_key = LOCKS[feature]
-        replace(project / f"test/{feature}.test.ts", line, with_key)
-    general = ("json", "access")
-    assert_tests_pass(
-        *own, *(test.with_stem(f"{name}.test") for test in own for name in general)
-    )
+        replace(own[feature], line, with_key)
+    general = (project / f"test/{name}.test.ts" for name in ("json", "access"))
+    assert_tests_pass(*own.values(), *general)

@@ -382,6 +382,23 @@ def test_an_update_ends_with_the_commands_that_find_what_went_wrong(
         subprocess.run(shlex.split(command), cwd=project, check=True)
 
 
+def test_the_update_that_brings_a_feature_says_what_to_look_at(
+    template: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "template"
+    shutil.copytree(template, repository)
+    release(repository, "1.0.0")
+    project = tmp_path / "my-worker"
+    copy = run_copier("copy", "--defaults", repository, project)
+    (arrival,) = (one["arrival"] for one in CATALOG if one["id"] == "assets")
+    said = [copy.stderr]
+    for features in ("[assets]", "[assets, alarms]"):
+        commit(project, "Go on")
+        data = f"features={features}"
+        said.append(run_copier("update", "--defaults", "--data", data, project).stderr)
+    assert [arrival in text for text in said] == [False, True, False]
+
+
 def commands_of(message: str) -> list[str]:
     """Return the commands that a message tells people to type."""
     return re.findall(r"^ {4}(\S.*)$", message, re.MULTILINE)

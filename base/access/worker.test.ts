@@ -1,5 +1,9 @@
 import { env, exports } from "cloudflare:workers";
 import { afterEach, describe, expect, it } from "vitest";
+//% if "auth" in features
+import { startSession } from "../../features/auth/test/session";
+
+//% endif
 
 const TOKEN = env.API_TOKEN;
 
@@ -119,14 +123,7 @@ describe("the API token", () => {
 describe("a session", () => {
 	/** Starts a session, and returns the two ways to show it. */
 	async function start(operator: boolean): Promise<HeadersInit[]> {
-		const response = await exports.default.fetch(
-			new Request("https://example.com/auth/sessions", {
-				method: "POST",
-				headers: { "Content-Type": "application/json", ...bearer(TOKEN) },
-				body: JSON.stringify({ userId: "ada", operator }),
-			}),
-		);
-		const { token } = await response.json<{ token: string }>();
+		const token = await startSession({ operator });
 		return [bearer(token), { Cookie: `auth_token=${token}` }];
 	}
 

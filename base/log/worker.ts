@@ -51,12 +51,15 @@ function describeError(error: unknown, causes: number): object {
 	if (!(error instanceof Error)) {
 		return { name: typeof error, message: String(error) };
 	}
-	const { message, stack } = error;
-	const isPrivate = "isCausePrivate" in error && error.isCausePrivate;
-	const cause = isPrivate ? undefined : error.cause;
+	// An ApiError may have `issues`: what was wrong with an input.
+	const { message, stack, cause, issues, isCausePrivate } = error as Error & {
+		issues?: unknown;
+		isCausePrivate?: boolean;
+	};
 	// A subclass that sets no name has that of its class.
 	const name = error.name === "Error" ? error.constructor.name : error.name;
-	return cause === undefined || causes === 0
-		? { name, message, stack }
-		: { name, message, stack, cause: describeError(cause, causes - 1) };
+	const described = { name, message, issues, stack };
+	return cause === undefined || isCausePrivate || causes === 0
+		? described
+		: { ...described, cause: describeError(cause, causes - 1) };
 }

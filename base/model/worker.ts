@@ -11,6 +11,9 @@ const MODEL_HEARTBEAT_MS = 5_000;
 /** How often the model is asked for one answer; tools run in between. */
 const MODEL_ROUNDS = 8;
 
+/** Statuses by which the provider says that it gets too many requests. */
+const BUSY_STATUSES = [429, 529];
+
 /** Statuses by which the provider says that it will never take this request. */
 const REFUSED_STATUSES = [400, 413, 422];
 
@@ -159,7 +162,7 @@ function modelError(provider: string, error: unknown): ApiError {
 		code,
 		requestID,
 	});
-	if (status === 429) {
+	if (status !== undefined && BUSY_STATUSES.includes(status)) {
 		return new ModelBusyError(headers?.get("Retry-After"));
 	}
 	return status !== undefined && REFUSED_STATUSES.includes(status)

@@ -1,6 +1,9 @@
 import * as runtime from "cloudflare:workers";
 import { Hono } from "hono";
 import { expect, it } from "vitest";
+//% if "auth" in features
+import { startSession } from "../../features/auth/test/session";
+//% endif
 import * as worker from "./worker";
 
 const { env } = runtime;
@@ -34,15 +37,7 @@ routes.get("/user", worker.sessionOnly, async (c) => {
 
 /** Starts a session, and returns the header that shows it. */
 async function signIn(operator: boolean): Promise<{ Authorization: string }> {
-	const response = await runtime.exports.default.fetch(
-		new Request("https://example.com/auth/sessions", {
-			method: "POST",
-			headers: { "Content-Type": "application/json", ...TOKEN },
-			body: JSON.stringify({ userId: "ada", operator }),
-		}),
-	);
-	const { token } = await response.json<{ token: string }>();
-	return { Authorization: `Bearer ${token}` };
+	return { Authorization: `Bearer ${await startSession({ operator })}` };
 }
 
 it.each([false, true])(

@@ -38,8 +38,8 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	//% endif
 	throw unauthorized();
 });
-//% if "auth" in features
 
+//% if "auth" in features
 /** Middleware: lets only users with a session pass, as `c.var.session`. */
 export const sessionOnly = createMiddleware<
 	AppEnv & { Variables: { session: AuthSession } }

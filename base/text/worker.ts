@@ -18,5 +18,14 @@ export function plainText(maxBytes: number) {
 		);
 }
 
+/** Returns a schema for a whole number in a query, such as `limit`. */
+export function queryNumber(min: number, max: number) {
+	return z
+		.string()
+		.regex(/^\d+$/, "Must be a whole number")
+		.transform(Number)
+		.pipe(z.int().min(min).max(max));
+}
+
 /** A user's id: what Analytics Engine can index. A feature may take fewer. */
 export const userIdSchema = plainText(96);

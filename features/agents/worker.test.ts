@@ -677,23 +677,7 @@ describe("an agent that fails", () => {
 });
 
 describe("a call that makes others", () => {
-	it("tells its client what one of them refuses", async () => {
-		const page = await open();
-		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
-			// As in a method of yours.
-			vi.spyOn(agent, "cancelSchedule").mockImplementation(async () => {
-				await agent.setTitle("a".repeat(101));
-				return true;
-			});
-		});
-		expect(await page.call("cancelReminder", "id")).toMatchObject({
-			success: false,
-			error: expect.stringMatching(/^invalid_arguments: /),
-		});
-		expect(loggedErrors()).toEqual([]);
-	});
 	//% if "rate-limit" in features
-
 	it("counts once", async () => {
 		const page = await open();
 		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
@@ -713,7 +697,23 @@ describe("a call that makes others", () => {
 		expect(limit.mock.calls).toEqual([[{ key: "address unknown" }]]);
 		expect((await conversation()).messages).toHaveLength(2);
 	});
+
 	//% endif
+	it("tells its client what one of them refuses", async () => {
+		const page = await open();
+		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
+			// As in a method of yours.
+			vi.spyOn(agent, "cancelSchedule").mockImplementation(async () => {
+				await agent.setTitle("a".repeat(101));
+				return true;
+			});
+		});
+		expect(await page.call("cancelReminder", "id")).toMatchObject({
+			success: false,
+			error: expect.stringMatching(/^invalid_arguments: /),
+		});
+		expect(loggedErrors()).toEqual([]);
+	});
 });
 
 describe("pages of one agent", () => {

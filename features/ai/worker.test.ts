@@ -23,6 +23,9 @@ import {
 	truncations,
 	unconfigured,
 } from "../../providers/workers-ai/test/provider";
+//% if "vectorize" in features
+import { standInForVectorize } from "../vectorize/test/vectorize";
+//% endif
 import { aiConversation, aiStream } from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
@@ -383,6 +386,33 @@ describe("aiStream", () => {
 		expect(run).toHaveBeenCalledTimes(1);
 	});
 
+	//% if "vectorize" in features
+	it("answers from the texts that a search finds", async () => {
+		const ask = (path: string, init: RequestInit = {}) => {
+			const headers = { ...JSON_TYPE, ...OPERATOR };
+			const url = `https://example.com${path}`;
+			return exports.default.fetch(new Request(url, { headers, ...init }));
+		};
+		standInForVectorize();
+		answerTool("search", { question: "bees" }, "At night.");
+		const body = JSON.stringify({ text: "Bees sleep at night." });
+		const stored = await ask("/documents", { method: "POST", body });
+		expect(stored.status).toBe(201);
+		const search = {
+			description: "Finds texts about a question",
+			input: z.strictObject({ question: z.string() }),
+			run: async ({ question }: { question: string }) =>
+				(await ask(`/search?q=${question}`)).json(),
+		};
+		const app = new Hono<{ Bindings: Env }>().get("/", (c) =>
+			aiStream(c as never, [QUESTION], { tools: { search } }),
+		);
+		await (await app.request("/", {}, env)).text();
+		const [, second] = requests();
+		expect(JSON.stringify(second)).toContain("Bees sleep at night.");
+	});
+
+	//% endif
 	it("ends by a signal of your own", async () => {
 		const abort = new AbortController();
 		const app = new Hono<{ Bindings: Env }>().get("/", (c) =>

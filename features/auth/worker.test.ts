@@ -1,6 +1,7 @@
 import { reset } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { startSession } from "../auth/test/session";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const DAY = 24 * 60 * 60 * 1000;
@@ -30,9 +31,8 @@ function endAll(query: string, headers: HeadersInit = OPERATOR) {
 	return request(`/auth/sessions${query}`, { method: "DELETE", headers });
 }
 
-async function newToken(userId = "ada"): Promise<string> {
-	const response = await start({ userId, data: { role: "admin" } });
-	return (await response.json<{ token: string }>()).token;
+function newToken(userId = "ada"): Promise<string> {
+	return startSession({ userId, data: { role: "admin" } });
 }
 
 function bearer(token: string) {

@@ -2,6 +2,10 @@ import { env, exports } from "cloudflare:workers";
 import type { Browser } from "@cloudflare/puppeteer";
 import puppeteer from "@cloudflare/puppeteer";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+//% if "auth" in features
+import { startSession } from "../auth/test/session";
+
+//% endif
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const PAGE = "https://example.com/";
@@ -265,14 +269,7 @@ describe("GET /browser", () => {
 	//% if "auth" in features
 	it("refuses a cookie of the operator's that another site has used", async () => {
 		show(open);
-		const started = await exports.default.fetch(
-			new Request("https://worker.example/auth/sessions", {
-				method: "POST",
-				headers: { ...OPERATOR, "Content-Type": "application/json" },
-				body: JSON.stringify({ userId: "ada", operator: true }),
-			}),
-		);
-		const { token } = await started.json<{ token: string }>();
+		const token = await startSession({ operator: true });
 		const cookie = { Cookie: `auth_token=${token}` };
 		const bearer = { Authorization: `Bearer ${token}` };
 		const statusFrom = async (site: string, headers: Record<string, string>) =>

@@ -14,6 +14,8 @@ import {
 } from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
+/** For notes that only the operator may read: `OPERATOR`. */
+const READER = {};
 const JSON_TYPE = { "Content-Type": "application/json" };
 const NOTE = { title: "Milk", body: "Two bottles" };
 
@@ -26,7 +28,9 @@ afterEach(() => {
 });
 
 function request(path: string, init: RequestInit = {}): Promise<Response> {
-	return exports.default.fetch(new Request(`https://example.com${path}`, init));
+	return exports.default.fetch(
+		new Request(`https://example.com${path}`, { headers: READER, ...init }),
+	);
 }
 
 function post(

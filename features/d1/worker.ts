@@ -3,7 +3,7 @@ import { ApiError, app } from "../../base/http/worker";
 import { parseInput, readJson } from "../../base/json/worker";
 import { logError, logWarning } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
-import { plainText } from "../../base/text/worker";
+import { plainText, queryNumber } from "../../base/text/worker";
 
 /** A note as clients send it. */
 const newNote = z.strictObject({
@@ -37,11 +37,7 @@ const notesPage = z.object({
 
 /** The same in a query. */
 const notesQuery = z.object({
-	limit: z
-		.string()
-		.regex(/^\d+$/, "Must be a whole number")
-		.transform(Number)
-		.optional(),
+	limit: queryNumber(1, 100).optional(),
 	cursor: z.string().optional(),
 });
 
@@ -202,7 +198,7 @@ export async function notesList(
 	about: D1LogFields = {},
 ): Promise<NotesPage> {
 	const { limit, cursor } = parseInput(notesPage, page, "invalid_query");
-	const before = cursor ? readNotesCursor(cursor) : Number.MAX_SAFE_INTEGER;
+	const before = cursor ? d1ReadCursor(cursor) : Number.MAX_SAFE_INTEGER;
 	// One more than asked for says whether there is a next page.
 	const select = (db: D1Database) =>
 		db
@@ -216,7 +212,7 @@ export async function notesList(
 	const notes = results.slice(0, limit);
 	const last = notes.at(-1);
 	const isEnd = results.length <= limit || last === undefined;
-	return { notes, nextCursor: isEnd ? null : writeNotesCursor(last.id) };
+	return { notes, nextCursor: isEnd ? null : d1Cursor(last.id) };
 }
 
 /** Deletes a note; returns whether there was one. */
@@ -231,16 +227,24 @@ export async function notesDelete(
 	return meta.changes > 0;
 }
 
-// A cursor is encoded so that nobody builds one: what is in it may change.
-function writeNotesCursor(id: number): string {
+/**
+ * Returns the cursor of a list that goes on after a row, by the row's id. It is
+ * encoded so that nobody builds one: what is in it may change.
+ */
+export function d1Cursor(id: number): string {
 	return btoa(`${id}`).replaceAll("=", "");
 }
 
-function readNotesCursor(cursor: string): number {
+/**
+ * Returns the id in a cursor that `d1Cursor` has made.
+ *
+ * @throws ApiError 400 for any other text.
+ */
+export function d1ReadCursor(cursor: string): number {
 	// Of another length, it would not be base64.
 	const isEncoded = /^(\w{4}){0,5}\w{2,4}$/.test(cursor);
 	const id = isEncoded ? notesId(atob(cursor)) : null;
-	if (id === null || writeNotesCursor(id) !== cursor) {
+	if (id === null || d1Cursor(id) !== cursor) {
 		throw new ApiError(
 			400,
 			"invalid_cursor",

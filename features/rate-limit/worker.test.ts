@@ -173,14 +173,17 @@ describe("rateLimit", () => {
 
 	it("takes a limiter with other numbers", async () => {
 		const limit = vi.fn(async () => ({ success: false }));
-		const limited = rateLimit(env, "sign-in ada", { limit });
-		await expect(limited).rejects.toMatchObject({ status: 429 });
+		const limited = rateLimit(env, "sign-in ada", { limit }, 10);
+		await expect(limited).rejects.toMatchObject({
+			status: 429,
+			headers: { "Retry-After": "10" },
+		});
 		expect(limit).toHaveBeenCalledExactlyOnceWith({ key: "own sign-in ada" });
 		expect(counted()).toEqual([]);
 	});
 });
-//% if "auth" in features
 
+//% if "auth" in features
 it("limits what nobody needs a token for, such as signing out", async () => {
 	full.add(HOME_KEY);
 	const get = vi.spyOn(env.AUTH_TOKENS, "get");

@@ -23,14 +23,16 @@ const RATE_LIMIT_SECONDS = 60;
  * @param key What to count, such as `sign-in ada`. It has counters of its own,
  * apart from those of addresses and users.
  * @param limiter Another limiter of yours, with other numbers.
+ * @param seconds Its `period`, which is when the client may come back.
  * @throws ApiError 429 when it has happened too often.
  */
 export async function rateLimit(
 	env: Env,
 	key: string,
 	limiter = env.RATE_LIMITER,
+	seconds: 10 | 60 = RATE_LIMIT_SECONDS,
 ): Promise<void> {
-	await rateLimitCount(limiter, `own ${key}`);
+	await rateLimitCount(limiter, `own ${key}`, seconds);
 }
 
 /** Middleware: limits an open route that reads, by the client's address. */
@@ -101,13 +103,14 @@ async function rateLimitRequest<E extends AppEnv>(
 export async function rateLimitCount(
 	limiter: RateLimit,
 	key: string,
+	seconds: number = RATE_LIMIT_SECONDS,
 ): Promise<void> {
 	if (await rateLimitIsOver(limiter, key)) {
 		throw new ApiError(
 			429,
 			"rate_limited",
-			`Wait up to ${RATE_LIMIT_SECONDS} seconds: this is more than the limit allows.`,
-			{ "Retry-After": String(RATE_LIMIT_SECONDS) },
+			`Wait up to ${seconds} seconds: this is more than the limit allows.`,
+			{ "Retry-After": String(seconds) },
 		);
 	}
 }

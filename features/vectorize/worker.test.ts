@@ -1,6 +1,7 @@
 import { env, exports } from "cloudflare:workers";
 import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { standInForVectorize } from "../vectorize/test/vectorize";
 import { vectorizeDelete, vectorizeInsert, vectorizeSearch } from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
@@ -212,16 +213,19 @@ describe("GET /search", () => {
 
 	it("shows vectors that others have stored without a text", async () => {
 		query.mockResolvedValue({
-			count: 2,
+			count: 3,
 			matches: [
 				{ id: "a", score: 1 },
 				{ id: "b", score: 0, metadata: { text: 5 } },
+				// What its types leave out.
+				{ id: "c", score: 0, metadata: null as never },
 			],
 		});
 		expect(await (await search("?q=bees")).json()).toEqual({
 			matches: [
 				{ id: "a", text: "", score: 1 },
 				{ id: "b", text: "", score: 0 },
+				{ id: "c", text: "", score: 0 },
 			],
 		});
 	});
@@ -239,6 +243,7 @@ describe("GET /search", () => {
 		"?q=bees&limit=0",
 		"?q=bees&limit=21",
 		"?q=bees&limit=1.5",
+		"?q=bees&limit=1e1",
 		"?q=bees&limit=many",
 	])("answers 400 to %j and asks nobody", async (parameters) => {
 		const response = await search(parameters);
@@ -274,6 +279,29 @@ describe("DELETE /documents/:id", () => {
 });
 
 describe("code of one's own", () => {
+	it("finds what it has stored, the closest first, until it is deleted", async () => {
+		const index = standInForVectorize();
+		const [bees = "", bats = ""] = await vectorizeInsert(env, [
+			{ text: "Bees sleep", metadata: { page: 1 } },
+			{ text: "Bats fly", metadata: { page: 2 } },
+		]);
+		const found = async (filter = {}) =>
+			(await vectorizeSearch(env, "bees", { filter })).map(({ id }) => id);
+		expect(await found()).toEqual([bees, bats]);
+		expect(await found({ page: 2 })).toEqual([bats]);
+		await vectorizeDelete(env, [bees]);
+		expect(await found()).toEqual([bats]);
+		expect([...index.keys()]).toEqual([bats]);
+	});
+
+	it("cannot filter by what has no value, which would find everything", async () => {
+		const filter = { user: undefined as never };
+		await expect(
+			vectorizeSearch(env, "bees", { filter }),
+		).rejects.toMatchObject({ status: 400, code: "invalid_query" });
+		expect(embed).not.toHaveBeenCalled();
+	});
+
 	it("stores many texts at once, some under ids of its own", async () => {
 		const ids = await vectorizeInsert(env, [
 			{ text: "One", id: "one" },

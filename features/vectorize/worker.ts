@@ -4,7 +4,7 @@ import { idempotencyKey, idempotentId } from "../../base/idempotency/worker";
 import { parseInput, readJson } from "../../base/json/worker";
 import { logError } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
-import { plainText } from "../../base/text/worker";
+import { plainText, queryNumber } from "../../base/text/worker";
 
 /** The model that makes vectors of texts, in more than a hundred languages. */
 const EMBEDDING_MODEL = "@cf/baai/bge-m3";
@@ -71,7 +71,7 @@ const vectorizeList = z
 
 const vectorizeQuery = z.object({
 	q: z.string().trim().min(1).max(1000),
-	limit: z.coerce.number().int().min(1).max(20).default(5),
+	limit: z.int().min(1).max(20).default(5),
 });
 
 /** A text for the search, what else is known of it, and an id of one's own. */
@@ -103,11 +103,10 @@ app.delete("/documents/:id", operatorOnly, async (c) => {
 });
 
 app.get("/search", operatorOnly, async (c) => {
-	const { q, limit } = parseInput(
-		vectorizeQuery,
-		c.req.query(),
-		"invalid_query",
-	);
+	const inQuery = vectorizeQuery.extend({
+		limit: queryNumber(1, 20).default(5),
+	});
+	const { q, limit } = parseInput(inQuery, c.req.query(), "invalid_query");
 	return c.json({ matches: await vectorizeSearch(c.env, q, { limit }) });
 });
 
@@ -168,9 +167,9 @@ export async function vectorizeSearch(
 			...(filter && { filter }),
 		}),
 	);
-	return matches.map(({ id, score, metadata = {} }) => {
-		// Other programs may store vectors without a text.
-		const { text, ...more } = metadata;
+	return matches.map(({ id, score, metadata }) => {
+		// Other programs may store vectors without a text, or without any metadata.
+		const { text, ...more } = metadata ?? {};
 		const isMore = Object.keys(more).length > 0;
 		return {
 			id,
@@ -209,15 +208,20 @@ function vectorizeBytes(text: string): number {
 }
 
 /**
- * Checks that a filter compares whole texts.
+ * Checks that a filter compares what it says.
  *
  * @returns The filter; `undefined` for one that asks for nothing.
- * @throws ApiError 400 for a text of which the index would compare the beginning.
+ * @throws ApiError 400 for a text of which the index would compare the beginning,
+ * and for a key without a value, which JSON would leave out.
  */
 function vectorizeFilter(
 	filter: VectorizeVectorMetadataFilter,
 ): VectorizeVectorMetadataFilter | undefined {
-	JSON.stringify(filter, (_, value) => {
+	JSON.stringify(filter, (key, value) => {
+		if (value === undefined) {
+			const message = `Give ${key} in the filter a value.`;
+			throw new ApiError(400, "invalid_query", message);
+		}
 		if (
 			typeof value === "string" &&
 			vectorizeBytes(value) > VECTORIZE_FILTER_BYTES

@@ -89,13 +89,14 @@ export function modelText(
 		let end: string | null = null;
 		const calls: (ModelCall & { input: string })[] = [];
 		for await (const { choices } of stream) {
-			const [choice] = choices;
-			const piece = choice?.delta.content ?? "";
+			// Gateways and servers like OpenAI's send chunks without either.
+			const choice = choices?.[0];
+			const piece = choice?.delta?.content ?? "";
 			if (piece !== "") {
 				text += piece;
 				yield piece;
 			}
-			for (const { index, id, function: called } of choice?.delta.tool_calls ??
+			for (const { index, id, function: called } of choice?.delta?.tool_calls ??
 				[]) {
 				calls[index] ??= { id: id ?? "", name: called?.name ?? "", input: "" };
 				calls[index].input += called?.arguments ?? "";

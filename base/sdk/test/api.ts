@@ -76,6 +76,7 @@ export const busy: [seconds: string, fail: () => void][] = [
 	["60", () => fail(429, { "Retry-After": "-1" })],
 	["60", () => fail(429, { "Retry-After": "123456" })],
 	["60", () => fail(429)],
+	["60", () => fail(529)],
 ];
 
 /** Ways of refusing a request, which may be too long for the model. */

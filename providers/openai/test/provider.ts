@@ -177,6 +177,13 @@ export function answerText(...pieces: string[]): void {
 /** Ways in which the API answers with these pieces. */
 export const textAnswers: Record<string, (...pieces: string[]) => void> = {
 	"in pieces": answerText,
+	"with chunks that say nothing": (...pieces) =>
+		api.streamEvents(() => [
+			'data: {"object":"ping"}\n\n',
+			event({}),
+			...pieces.map(textEvent),
+			endEvents("stop"),
+		]),
 };
 
 /** Lets the model answer with these pieces, and reach its limit. */

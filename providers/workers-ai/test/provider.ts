@@ -11,19 +11,29 @@ export const SECRET_WORDS = "words of the provider";
 /** What its 503 names when the provider is not configured. */
 export const SETTING = "dev:online";
 
+type AiRun = (model: unknown, inputs: unknown, options?: AiOptions) => unknown;
+
+const real = env.AI.run.bind(env.AI);
+
 let sent: Sent[] = [];
 
-// Gets the number of the call, from 1.
+// Gets the number of the call, from 1. Stands in for the model alone: other ones,
+// such as that of a search, are asked as before.
 function standIn(
 	answer: (signal: AbortSignal, number: number) => unknown,
 ): void {
 	sent = [];
+	const spy = vi.spyOn(env.AI, "run");
+	const before = (spy.getMockImplementation() ?? real) as AiRun;
 	const run = async (model: unknown, inputs: unknown, options?: AiOptions) => {
+		if (model !== env.AI_MODEL) {
+			return before(model, inputs, options);
+		}
 		sent.push({ model, inputs: structuredClone(inputs) });
 		const signal = options?.signal ?? new AbortController().signal;
 		return answer(signal, sent.length);
 	};
-	vi.spyOn(env.AI, "run").mockImplementation(run as typeof env.AI.run);
+	spy.mockImplementation(run as typeof env.AI.run);
 }
 
 function expected(inputs: Record<string, unknown>): Sent {
