@@ -357,15 +357,21 @@ def test_a_copy_ends_with_the_commands_that_come_next(
     assert git(project, "branch", "--show-current") == "main\n"
 
 
+def start_life(template: Path, folder: Path) -> tuple[Path, Path, str]:
+    """Return the template with a release, a project made from it, and what was said."""
+    repository, project = folder / "template", folder / "my-worker"
+    shutil.copytree(template, repository)
+    release(repository, "1.0.0")
+    copy = run_copier("copy", "--defaults", repository, project)
+    assert copy.returncode == 0
+    commit(project, "Start")
+    return repository, project, copy.stderr
+
+
 def test_an_update_ends_with_the_commands_that_find_what_went_wrong(
     template: Path, tmp_path: Path
 ) -> None:
-    repository = tmp_path / "template"
-    shutil.copytree(template, repository)
-    release(repository, "1.0.0")
-    project = tmp_path / "my-worker"
-    assert run_copier("copy", "--defaults", repository, project).returncode == 0
-    commit(project, "Start")
+    repository, project, _ = start_life(template, tmp_path)
     (repository / "template/NEWS.md").write_text("News\n")
     release(repository, "1.1.0")
 
@@ -385,17 +391,13 @@ def test_an_update_ends_with_the_commands_that_find_what_went_wrong(
 def test_the_update_that_brings_a_feature_says_what_to_look_at(
     template: Path, tmp_path: Path
 ) -> None:
-    repository = tmp_path / "template"
-    shutil.copytree(template, repository)
-    release(repository, "1.0.0")
-    project = tmp_path / "my-worker"
-    copy = run_copier("copy", "--defaults", repository, project)
+    _, project, first = start_life(template, tmp_path)
     (arrival,) = (one["arrival"] for one in CATALOG if one["id"] == "assets")
-    said = [copy.stderr]
+    said = [first]
     for features in ("[assets]", "[assets, alarms]"):
-        commit(project, "Go on")
         data = f"features={features}"
         said.append(run_copier("update", "--defaults", "--data", data, project).stderr)
+        commit(project, "Update")
     assert [arrival in text for text in said] == [False, True, False]
 
 
