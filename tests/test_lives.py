@@ -54,7 +54,7 @@ from projects import texts
 from quick_copier import quick_copier
 
 #: How many random lives are played where no option says so, the same each time.
-LIVES = 32
+LIVES = 24
 #: Into how many tests the random lives are divided, for processes side by side.
 SHARES = 4
 #: What later releases change: a line in files of many kinds.

@@ -34,9 +34,11 @@ SETS: dict[str, dict] = {
         provider["id"]: {"features": MODEL_FEATURES, "ai_provider": provider["id"]}
         for provider in PROVIDERS[1:]
     },
-    **{preset["id"]: {"features": preset["features"]} for preset in PRESETS},
     "modules": {"features": FEATURES, "layout": "modules"},
+    **{preset["id"]: {"features": preset["features"]} for preset in PRESETS},
 }
+#: Those whose commands are run. A preset has those of its features.
+SERVED = list(SETS)[: -len(PRESETS)]
 #: The words of each package manager.
 PACKAGE_MANAGERS = {
     "npm": {"npm", "npx"},
@@ -141,7 +143,7 @@ def server(
         yield server
 
 
-@pytest.mark.parametrize("server", SETS, indirect=True)
+@pytest.mark.parametrize("server", SERVED, indirect=True)
 def test_every_command_answers_what_the_readme_shows(server: DevServer) -> None:
     blocks = [block for block in blocks_of(readme(server.project)) if block.is_run]
     with_curl = {block.section for block in blocks if "curl" in block.code}

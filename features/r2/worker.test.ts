@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
 	filesDelete,
 	filesGet,
+	filesInfo,
 	filesList,
 	filesPut,
 	filesReceive,
@@ -724,6 +725,22 @@ describe("code of one's own", () => {
 			code: "invalid_key",
 		});
 	});
+
+	it.each(["", "a".repeat(1025)])(
+		"finds no file of the key %j",
+		async (key) => {
+			const lookups: (() => Promise<unknown>)[] = [
+				() => filesGet(env, key),
+				() => filesInfo(env, key),
+				() => filesDelete(env, ["a", key]),
+			];
+			for (const look of lookups) {
+				const code = "invalid_key";
+				await expect(look()).rejects.toMatchObject({ status: 400, code });
+			}
+			expect(log).not.toHaveBeenCalled();
+		},
+	);
 
 	it("reads and deletes whatever others have stored", async () => {
 		for (const key of ["../a", "a\u0001"]) {

@@ -42,17 +42,22 @@ const filesKey = plainText(1024).refine(
 	"Must not have `.` or `..` as a part",
 );
 
-/** A key that other programs may have written, which `filesKey` may refuse, or its beginning. */
-const filesAnyKey = z
+/** The beginning of any key; other programs may write what `filesKey` refuses. */
+const filesKeyStart = z
 	.string()
 	.refine(
 		(text) => new TextEncoder().encode(text).byteLength <= 1024,
 		"Must have at most 1024 bytes of UTF-8",
 	);
 
+const filesAnyKey = filesKeyStart.refine(
+	(key) => key !== "",
+	"Must not be empty",
+);
+
 const filesQuery = z.object({
-	prefix: filesAnyKey.default(""),
-	cursor: filesAnyKey.default(""),
+	prefix: filesKeyStart.default(""),
+	cursor: filesKeyStart.default(""),
 	limit: queryNumber(1, 1000).default(100),
 });
 
@@ -106,7 +111,7 @@ function filesKeyInPath<E extends AppEnv>(c: Context<E>): string {
 		);
 	}
 	try {
-		return filesRequireKey(decodeURIComponent(path));
+		return filesRequireKey(filesKey, decodeURIComponent(path));
 	} catch (error) {
 		if (error instanceof ApiError) {
 			throw error;
@@ -138,7 +143,7 @@ export async function filesPut(
 	const { type, onlyIf = {} } = options;
 	const file = await filesFromBucket(
 		"put",
-		env.BUCKET.put(filesRequireKey(key), value, {
+		env.BUCKET.put(filesRequireKey(filesKey, key), value, {
 			httpMetadata: { contentType: filesType(type) },
 			onlyIf,
 		}),
@@ -153,12 +158,13 @@ export async function filesPut(
  * Reads a file.
  *
  * @returns The file, whose `body` is a stream; `null` when there is none.
- * @throws ApiError 502 or 503 when R2 fails.
+ * @throws ApiError 400 for a key that no file can have, 502 or 503 when R2 fails.
  */
 export async function filesGet(
 	env: Env,
 	key: string,
 ): Promise<R2ObjectBody | null> {
+	filesRequireKey(filesAnyKey, key);
 	return filesFromBucket("get", env.BUCKET.get(key));
 }
 
@@ -167,19 +173,24 @@ export async function filesInfo(
 	env: Env,
 	key: string,
 ): Promise<R2Object | null> {
+	filesRequireKey(filesAnyKey, key);
 	return filesFromBucket("head", env.BUCKET.head(key));
 }
 
 /**
  * Deletes a file, or many at once; none of them need be there.
  *
- * @throws ApiError 502 or 503 when R2 fails, which may leave some of many.
+ * @throws ApiError 400 for a key that no file can have, 502 or 503 when R2 fails,
+ * which may leave some of many.
  */
 export async function filesDelete(
 	env: Env,
 	keys: string | string[],
 ): Promise<void> {
 	const all = [keys].flat();
+	for (const key of all) {
+		filesRequireKey(filesAnyKey, key);
+	}
 	for (let start = 0; start < all.length; start += FILES_DELETED) {
 		const some = all.slice(start, start + FILES_DELETED);
 		await filesFromBucket("delete", env.BUCKET.delete(some));
@@ -332,8 +343,8 @@ export async function filesSend<E extends AppEnv>(
 	return new Response(file.body, { status: 206, headers });
 }
 
-function filesRequireKey(key: string): string {
-	return parseInput(filesKey, key, "invalid_key");
+function filesRequireKey(schema: z.ZodType<string>, key: string): string {
+	return parseInput(schema, key, "invalid_key");
 }
 
 function filesRequire<T>(file: T | null): T {
@@ -355,6 +366,7 @@ async function filesRead(
 	range: R2Range | undefined,
 	info: R2Object | undefined,
 ): Promise<R2ObjectBody | R2Object | null> {
+	filesRequireKey(filesAnyKey, key);
 	const onlyIf = info ? { etagMatches: info.etag } : {};
 	if (range === undefined) {
 		return filesFromBucket("get", env.BUCKET.get(key, { onlyIf }));

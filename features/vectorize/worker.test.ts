@@ -2,7 +2,12 @@ import { env, exports } from "cloudflare:workers";
 import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { standInForVectorize } from "../vectorize/test/vectorize";
-import { vectorizeDelete, vectorizeInsert, vectorizeSearch } from "./worker";
+import {
+	vectorizeDelete,
+	vectorizeInsert,
+	vectorizePassages,
+	vectorizeSearch,
+} from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const JSON_TYPE = { "Content-Type": "application/json" };
@@ -321,6 +326,32 @@ describe("code of one's own", () => {
 				],
 			],
 		]);
+	});
+
+	it("cuts long texts between sentences, and where one is too long anywhere", () => {
+		const sentence = "Bees sleep at night.";
+		expect(vectorizePassages(sentence)).toEqual([sentence]);
+		expect(
+			vectorizePassages(` ${sentence} ${sentence}\n\nBats do not. `, 44),
+		).toEqual([`${sentence} ${sentence}`, "Bats do not."]);
+		expect(vectorizePassages("蜂在夜里睡觉。蝙蝠不睡。", 21)).toEqual([
+			"蜂在夜里睡觉。",
+			"蝙蝠不睡。",
+		]);
+		const family = "👩‍👩‍👧";
+		expect(vectorizePassages(family.repeat(3), 40)).toEqual([
+			family.repeat(2),
+			family,
+		]);
+		const long = `${"ü".repeat(3000)} ${sentence}`;
+		const passages = vectorizePassages(long);
+		expect(passages.join("").replaceAll(" ", "")).toBe(
+			long.replaceAll(" ", ""),
+		);
+		expect(Math.max(...passages.map((one) => one.length))).toBeLessThanOrEqual(
+			1000,
+		);
+		expect(vectorizePassages(" \n ")).toEqual([]);
 	});
 
 	it("searches among texts with some metadata", async () => {

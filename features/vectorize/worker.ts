@@ -192,6 +192,37 @@ export async function vectorizeDelete(env: Env, ids: string[]): Promise<void> {
 	await fromVectorize("vectorize", env.VECTORIZE.deleteByIds(list));
 }
 
+/**
+ * Cuts a text into passages for `vectorizeInsert`, between sentences wherever they
+ * are short enough. One vector stands for a few paragraphs at most.
+ *
+ * @param maxBytes The most that a passage has in UTF-8.
+ * @returns The passages, none of them empty, in their order.
+ */
+export function vectorizePassages(text: string, maxBytes = 2000): string[] {
+	const sentences = new Intl.Segmenter("en", { granularity: "sentence" });
+	const characters = new Intl.Segmenter("en", { granularity: "grapheme" });
+	const pieces = [...sentences.segment(text)].flatMap(({ segment }) =>
+		vectorizeBytes(segment) <= maxBytes
+			? [segment]
+			: [...characters.segment(segment)].map((one) => one.segment),
+	);
+	const passages: string[] = [];
+	let [passage, bytes] = ["", 0];
+	for (const piece of pieces) {
+		const more = vectorizeBytes(piece);
+		if (bytes + more > maxBytes) {
+			passages.push(passage);
+			[passage, bytes] = ["", 0];
+		}
+		passage += piece;
+		bytes += more;
+	}
+	return [...passages, passage]
+		.map((one) => one.trim())
+		.filter((one) => one !== "");
+}
+
 /** Tells whether the index can keep a document. */
 function vectorizeFits(document: {
 	text: string;
