@@ -33,7 +33,7 @@ import worker from "../src/index";
 
 /** Follows a link. */
 function follow(link: string): Promise<Response> {
-	const url = `https://example.com{prefix}/links/${link}`;
+	const url = `https://example.com/api/links/${link}`;
 	return exports.default.fetch(new Request(url));
 }
 
@@ -151,8 +151,7 @@ def add_file(project: Path) -> Path:
         ("\t\t\t// Your crons", '\t\t\t"0 4 * * *",'),
     ):
         edit(project, "wrangler.jsonc", line, insert)
-    prefix = "/api" if (project / "public").exists() else ""
-    (project / "test/links.test.ts").write_text(LINKS_TEST.replace("{prefix}", prefix))
+    (project / "test/links.test.ts").write_text(LINKS_TEST)
     return link_toolchain(project)
 
 
