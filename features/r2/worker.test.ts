@@ -222,6 +222,7 @@ describe("a key", () => {
 		["/files/%252e%252e", "%2e%2e", "_2e_2e"],
 		["/files/.htaccess", ".htaccess", ".htaccess"],
 		["/files/a..b...", "a..b...", "a..b..."],
+		["/files/.../b", ".../b", "b"],
 		["/files/a%5Cb", "a\\b", "b"],
 		["/files/a%22%27(b)*", "a\"'(b)*", "a_'(b)*"],
 		["/files/a?b=c", "a", "a"],
