@@ -31,7 +31,7 @@ def hasty_server(render: Callable[..., Path]) -> Iterator[DevServer]:
     project = link_toolchain(render(["workflows"]))
     code = (project / "src/index.ts").read_text()
     for old, new in (
-        ('timeout: "7 days"', 'timeout: "1 second"'),
+        ('timeout = "7 days"', 'timeout = "1 second"'),
         ('delay: "5 seconds"', 'delay: "1 second"'),
         (
             '"Decision made", decision);\n',

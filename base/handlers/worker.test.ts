@@ -4,8 +4,16 @@ import {
 	createScheduledController,
 } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, inject, it, vi } from "vitest";
 import worker from "../src/index";
+
+declare module "vitest" {
+	/** What vitest.config.ts takes from wrangler.jsonc. */
+	interface ProvidedContext {
+		crons: string[];
+		queues: string[];
+	}
+}
 
 const log = vi.spyOn(console, "error").mockImplementation(() => {});
 
@@ -60,5 +68,33 @@ describe("a cron expression without a job", () => {
 				scheduled: "2026-11-22T03:00:00.000Z",
 			}),
 		]);
+	});
+});
+
+describe("what wrangler.jsonc names is in its table in src/index.ts:", () => {
+	/** Returns what the table has where a handler looks this name up. */
+	async function namesBeside(name: string, handle: () => Promise<void>) {
+		const lookUp = vi.spyOn(Object, "hasOwn");
+		await expect(handle()).rejects.toThrow();
+		const [table = {}] =
+			lookUp.mock.calls.find((call) => call[1] === name) ?? [];
+		lookUp.mockRestore();
+		return Object.keys(table);
+	}
+
+	it("the queues that are consumed", async () => {
+		const batch = createMessageBatch("unknown", []);
+		const names = await namesBeside("unknown", () =>
+			worker.queue(batch, env, createExecutionContext()),
+		);
+		expect(names).toEqual(expect.arrayContaining(inject("queues")));
+	});
+
+	it("the cron expressions", async () => {
+		const controller = createScheduledController({ cron: "unknown" });
+		const names = await namesBeside("unknown", () =>
+			worker.scheduled(controller, env, createExecutionContext()),
+		);
+		expect(names).toEqual(expect.arrayContaining(inject("crons")));
 	});
 });

@@ -13,7 +13,9 @@ import {
 	it,
 	vi,
 } from "vitest";
+import * as z from "zod";
 import worker from "../src/index";
+import { queuesEach } from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const JSON_TYPE = { "Content-Type": "application/json" };
@@ -466,6 +468,38 @@ describe("the consumer", () => {
 		const [batch] = await Promise.all(posts());
 		expect(batch).toMatchObject({ requests: [request("a")] });
 		expect(JSON.stringify(batch)).not.toContain("secret");
+	});
+});
+
+describe("a queue of one's own", () => {
+	it("loses no message to another that is malformed or fails", async () => {
+		const batch = createMessageBatch(
+			"mine",
+			["a", 1, "fail", "b"].map((body, index) => ({
+				id: `${index}`,
+				timestamp: new Date(),
+				attempts: 1,
+				body,
+			})),
+		);
+		const ctx = createExecutionContext();
+		const done: string[] = [];
+		await queuesEach(batch, z.string(), async (body) => {
+			await scheduler.wait(1);
+			if (body === "fail") {
+				throw new Error("why");
+			}
+			done.push(body);
+		});
+		const { explicitAcks, retryMessages } = await getQueueResult(batch, ctx);
+		expect(done).toEqual(["a", "b"]);
+		expect(explicitAcks).toEqual(["0", "3"]);
+		expect(retryMessages).toEqual([{ msgId: "1" }, { msgId: "2" }]);
+		const lines = log.mock.calls.map(([line]) => JSON.parse(line));
+		expect(lines).toMatchObject([
+			{ message: "Malformed message", queue: "mine", messageId: "1" },
+			{ message: "Message not consumed", queue: "mine", messageId: "2" },
+		]);
 	});
 });
 

@@ -27,8 +27,8 @@ const queuedRequest = z.object({
 
 type QueuedRequest = z.infer<typeof queuedRequest>;
 
-/** A request on its way to the upstream, with the message that it came in. */
-type Delivery = { request: QueuedRequest; message: Message };
+/** A message, and what it holds. */
+type Delivery<Body = QueuedRequest> = { body: Body; message: Message };
 
 /** What the upstream made of a post: only "refused" is about its content. */
 type UpstreamAnswer = "taken" | "refused" | "failed";
@@ -149,7 +149,7 @@ async function deliver(
 	queue: string,
 	deliveries: Delivery[],
 ): Promise<UpstreamAnswer> {
-	const requests = deliveries.map(({ request }) => request);
+	const requests = deliveries.map(({ body }) => body);
 	const fields = {
 		queue,
 		requestIds: requests.map(({ requestId }) => requestId),
@@ -188,12 +188,15 @@ function settle(deliveries: Delivery[], answer: UpstreamAnswer): void {
 	}
 }
 
-/** Returns the requests of a batch, without messages that hold something else. */
-function readBatch({ queue, messages }: MessageBatch): Delivery[] {
+/** Returns what the messages of a batch hold, without those that hold something else. */
+function readBatch<Schema extends z.ZodType>(
+	{ queue, messages }: MessageBatch,
+	schema: Schema,
+): Delivery<z.infer<Schema>>[] {
 	return messages.flatMap((message) => {
-		const { success, data, error } = queuedRequest.safeParse(message.body);
+		const { success, data, error } = schema.safeParse(message.body);
 		if (success) {
-			return [{ request: data, message }];
+			return [{ body: data, message }];
 		}
 		const { id: messageId, attempts } = message;
 		logError("Malformed message", error, { queue, messageId, attempts });
@@ -204,6 +207,31 @@ function readBatch({ queue, messages }: MessageBatch): Delivery[] {
 }
 
 /**
+ * Consumes a batch of a queue of your own, one message after the other. Each is
+ * acknowledged when its work is done; one that fails, or does not hold what the
+ * schema asks for, comes again and takes no other along.
+ *
+ * @param work Does the work of one message. It may run again for the same message.
+ */
+export async function queuesEach<Schema extends z.ZodType>(
+	batch: MessageBatch,
+	schema: Schema,
+	work: (body: z.infer<Schema>, message: Message) => Promise<void>,
+): Promise<void> {
+	for (const { body, message } of readBatch(batch, schema)) {
+		try {
+			await work(body, message);
+			message.ack();
+		} catch (error) {
+			const { id: messageId, attempts } = message;
+			const { queue } = batch;
+			logError("Message not consumed", error, { queue, messageId, attempts });
+			message.retry();
+		}
+	}
+}
+
+/**
  * Posts a batch to the upstream. When it refuses the batch, each request gets a
  * post of its own, so that a bad one does not fail the others.
  */
@@ -211,7 +239,7 @@ export async function queuesConsume(
 	batch: MessageBatch<unknown>,
 	env: Env,
 ): Promise<void> {
-	const deliveries = readBatch(batch);
+	const deliveries = readBatch(batch, queuedRequest);
 	if (deliveries.length === 0) {
 		return;
 	}

@@ -8,7 +8,7 @@ import { readJson } from "../../base/json/worker";
 import { logInfo } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
 
-/** The type of the event that carries a person's decision. */
+/** The type of the event that carries a person's decision, unless told. */
 const WORKFLOWS_APPROVAL = "approval";
 
 export const workflowsRequest = z.strictObject({
@@ -73,6 +73,7 @@ export async function workflowsFindOpen(workflow: Workflow, id: string) {
  * Sends a person's decision to an instance that waits for it, or will, with
  * `workflowsDecide`.
  *
+ * @param type Which decision it is, where a Workflow waits for several.
  * @returns The instance's status before it.
  * @throws ApiError 404 when there is none with that id, 409 when it has ended.
  */
@@ -80,13 +81,11 @@ export async function workflowsApprove(
 	workflow: Workflow,
 	id: string,
 	approved: boolean,
+	type = WORKFLOWS_APPROVAL,
 ) {
 	const { instance, status } = await workflowsFindOpen(workflow, id);
 	try {
-		await instance.sendEvent({
-			type: WORKFLOWS_APPROVAL,
-			payload: { approved },
-		});
+		await instance.sendEvent({ type, payload: { approved } });
 	} catch (error) {
 		// It may have ended since it was looked up.
 		await workflowsFindOpen(workflow, id);
@@ -142,12 +141,17 @@ app.post("/workflows/:id/approval", operatorOnly, async (c) => {
 });
 
 /**
- * Checks what an instance was started with, since it need not be by the route.
+ * Checks an input in a step, such as what an instance was started with, which need
+ * not be by a route.
  *
- * @throws NonRetryableError when it is not a valid request.
+ * @throws NonRetryableError when it is not what the schema asks for, since no
+ * retry would help.
  */
-function workflowsCheck(params: unknown): WorkflowsRequest {
-	const result = workflowsRequest.safeParse(params);
+export function workflowsCheck<Schema extends z.ZodType>(
+	schema: Schema,
+	input: unknown,
+): z.infer<Schema> {
+	const result = schema.safeParse(input);
 	if (!result.success) {
 		throw new NonRetryableError(z.prettifyError(result.error));
 	}
@@ -157,14 +161,20 @@ function workflowsCheck(params: unknown): WorkflowsRequest {
 /**
  * Waits for a person's decision.
  *
+ * @param options How long, a week unless told, and which decision it is where a
+ * Workflow waits for several.
  * @returns The first one, which may have come before this waits; not
  * approved when nobody makes one in time.
  */
-export async function workflowsDecide(step: WorkflowStep): Promise<Decision> {
+export async function workflowsDecide(
+	step: WorkflowStep,
+	options: { timeout?: WorkflowSleepDuration; type?: string } = {},
+): Promise<Decision> {
+	const { timeout = "7 days", type = WORKFLOWS_APPROVAL } = options;
 	try {
 		const event = await step.waitForEvent<{ approved?: boolean } | null>(
-			"wait for approval",
-			{ type: WORKFLOWS_APPROVAL, timeout: "7 days" },
+			`wait for ${type}`,
+			{ type, timeout },
 		);
 		return {
 			// An event that did not come by the route is unchecked.
@@ -210,7 +220,7 @@ export class MyWorkflow extends WorkflowEntrypoint<Env, WorkflowsRequest> {
 		const id = event.instanceId;
 
 		const request = await step.do("check request", async () =>
-			workflowsCheck(event.payload),
+			workflowsCheck(workflowsRequest, event.payload),
 		);
 		await step.do("ask for approval", () =>
 			workflowsTell(id, "Approval wanted"),

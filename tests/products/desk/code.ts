@@ -92,18 +92,24 @@ app.route(
 	makeAgentRoutes("support-agent", (env) => env.SupportAgent, supportStaff),
 );
 
+const REFUND = "refund";
+const refundParams = z.strictObject({ id: z.string() });
+
 /** Asks a person whether money goes back. */
 export class Refund extends WorkflowEntrypoint<Env, { id: string }> {
 	override async run(
 		event: Readonly<WorkflowEvent<{ id: string }>>,
 		step: WorkflowStep,
 	): Promise<{ subject: string; approved: boolean }> {
-		const { id } = event.payload;
 		const subject = await step.do("read ticket", async () => {
+			const { id } = workflowsCheck(refundParams, event.payload);
 			const ticket = await readTicket(this.env, id);
 			return ticket.subject;
 		});
-		const { approved } = await workflowsDecide(step);
+		const { approved } = await workflowsDecide(step, {
+			timeout: "4 hours",
+			type: REFUND,
+		});
 		return { subject, approved };
 	}
 }
@@ -125,6 +131,6 @@ const refundApproval = z.strictObject({ approved: z.boolean() });
 app.post("/refunds/:id/approval", operatorOnly, async (c) => {
 	const { approved } = await readJson(c, refundApproval);
 	const id = c.req.param("id");
-	const status = await workflowsApprove(c.env.REFUND, id, approved);
+	const status = await workflowsApprove(c.env.REFUND, id, approved, REFUND);
 	return c.json({ status }, 202);
 });
