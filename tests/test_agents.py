@@ -792,7 +792,8 @@ def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
     shutil.rmtree(project / "public/demo")
     index = project / "public/index.html"
     mine = (
-        '<label>API token <input id="api-token"></label><div id="agent"></div>'
+        '<label>API token <input id="api-token"></label>'
+        '<div id="agent" data-agent="AiAgent" data-name="bob"></div>'
         '<script type="module" src="/dist/agents.js"></script>'
     )
     index.write_text(index.read_text().replace("<main>", f"<main>{mine}"))
@@ -804,3 +805,4 @@ def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
         page.get_by_label("API token").fill(server.token)
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_label("Title")).to_be_enabled(timeout=20_000)
+        expect(page.get_by_text("bob is open.")).to_be_visible()

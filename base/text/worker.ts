@@ -18,6 +18,18 @@ export function plainText(maxBytes: number) {
 		);
 }
 
+/**
+ * Returns a schema for text of 1 to `maxCharacters`, of any lines. SQLite would end
+ * it at a NUL, and halves of a character would come back as another one.
+ */
+export function plainLines(maxCharacters: number) {
+	return z
+		.string()
+		.min(1)
+		.max(maxCharacters)
+		.regex(/^[^\0\p{Cs}]*$/u, "Must be text without NUL");
+}
+
 /** Returns a schema for a whole number in a query, such as `limit`. */
 export function queryNumber(min: number, max: number) {
 	return z

@@ -102,7 +102,7 @@ type AgentReminder = {
 };
 
 /** Who a turn is for. */
-type AgentAsker = {
+export type AgentAsker = {
 	/** Breaks the turn off. */
 	signal?: AbortSignal;
 	/** Whether anybody still waits for a turn that has not begun. */

@@ -335,6 +335,12 @@ describe("DELETE /auth/session", () => {
 		expect(await response.json()).toEqual({
 			error: { code: "no_session", message: "There is no session to end." },
 		});
+		// A browser forgets a session that has ended elsewhere.
+		const cookies = response.headers.getSetCookie();
+		expect(cookies).toHaveLength(2);
+		for (const cookie of cookies) {
+			expect(cookie).toMatch(/auth_token=; Max-Age=0;/);
+		}
 	});
 });
 

@@ -56,6 +56,11 @@ function authSetCookies<E extends AppEnv>(
 	}
 }
 
+/** Lets the client of a request forget its session, whoever has ended it. */
+export function authClearCookies<E extends AppEnv>(c: Context<E>): void {
+	authSetCookies(c, "", 0);
+}
+
 /** Returns where KV holds a session. A list of the keys opens nothing. */
 async function authSessionKey(token: string): Promise<string> {
 	const bytes = new TextEncoder().encode(token);
@@ -198,10 +203,11 @@ app.get("/auth/session", async (c) => {
 app.delete("/auth/session", async (c) => {
 	const session = await authReadSession(c);
 	const token = authToken(c);
+	// Also where it has ended elsewhere, so that no page goes on sending it.
+	authClearCookies(c);
 	if (session === null || !token) {
 		throw new ApiError(403, "no_session", "There is no session to end.");
 	}
 	await authEndSession(c.env, session.userId, await authSessionKey(token));
-	authSetCookies(c, "", 0);
 	return c.body(null, 204);
 });

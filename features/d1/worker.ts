@@ -3,18 +3,12 @@ import { ApiError, app } from "../../base/http/worker";
 import { parseInput, readJson } from "../../base/json/worker";
 import { logError, logWarning } from "../../base/log/worker";
 import { operatorOnly } from "../../base/operator/worker";
-import { plainText, queryNumber } from "../../base/text/worker";
+import { plainLines, plainText, queryNumber } from "../../base/text/worker";
 
 /** A note as clients send it. */
 const newNote = z.strictObject({
 	title: plainText(200),
-	// SQLite's functions would end a text at a NUL, and halves of a character
-	// would come back as another one.
-	body: z
-		.string()
-		.min(1)
-		.max(10_000)
-		.regex(/^[^\0\p{Cs}]*$/u, "Must be text without NUL"),
+	body: plainLines(10_000),
 });
 
 /** A note as the database has it and clients get it. */

@@ -779,6 +779,20 @@ describe("a route of one's own", () => {
 	own.get("/avatar", (c) => filesSend(c, "avatars/ada"));
 	own.get("/logo", (c) => filesSend(c, "avatars/ada", "max-age=60"));
 
+	it("is told where it has read the body itself", async () => {
+		const read = new Hono<Given extends Context<infer E> ? E : never>()
+			.onError((error, c) => c.text(error.message, 500))
+			.put("/", async (c) => {
+				await c.req.arrayBuffer();
+				return c.text((await filesReceive(c, "a")).key);
+			});
+		const headers = { "Content-Length": "13" };
+		const init = { method: "PUT", headers, body: TEXT };
+		const response = await read.request("/", init, env);
+		expect(response.status).toBe(500);
+		expect(await response.text()).toContain("has been read");
+	});
+
 	it("stores and sends a file that no cache keeps unless told", async () => {
 		const stored = await own.request(
 			"/avatar",

@@ -236,16 +236,19 @@ export async function filesList(
  *
  * @param maxBytes How large it may be.
  * @returns The file.
- * @throws ApiError 415 for a body that is compressed, 411 without a length, 413
- * over `maxBytes`, 400 when the body is shorter or only a part; what `filesPut`
- * throws, with the conditions of the request.
+ * @throws Error when something has read the body. ApiError 415 for one that is
+ * compressed, 411 without a length, 413 over `maxBytes`, 400 when it is shorter or
+ * only a part; what `filesPut` throws, with the conditions of the request.
  */
 export async function filesReceive<E extends AppEnv>(
 	c: Context<E>,
 	key: string,
 	maxBytes = FILE_BYTES,
 ): Promise<R2Object> {
-	const { headers, body } = c.req.raw;
+	const { headers, body, bodyUsed } = c.req.raw;
+	if (bodyUsed) {
+		throw new Error("The body has been read: store that with `filesPut`");
+	}
 	if (headers.has("Content-Encoding")) {
 		throw new ApiError(
 			415,

@@ -1,4 +1,5 @@
-// A client of the agents, for any page that has an element `#agent`.
+// A client of the agents, for any page that has an element `#agent`. Its
+// attributes `data-agent` and `data-name` name another class, and who to begin with.
 
 import { useAgent } from "agents/react";
 import {
@@ -47,7 +48,11 @@ const CONTROLS: ComponentType<ControlProps>[] = [
 	// Your controls
 ];
 
-createRoot(find("#agent", HTMLElement)).render(<Agents />);
+const ROOT = find("#agent", HTMLElement);
+const { agent: AGENT = "AiAgent", name: NAME = "ada" } = ROOT.dataset;
+const PATH = `/agents/${AGENT.replace(/\B[A-Z]/g, "-$&").toLowerCase()}`;
+
+createRoot(ROOT).render(<Agents />);
 
 /** A conversation that is open; `query` gets a ticket for each connection. */
 type Opened = {
@@ -68,7 +73,7 @@ function Agents() {
 		const name = String(new FormData(event.currentTarget).get("name"));
 		try {
 			// Gives the reason, which a refused WebSocket can't.
-			await request("GET", `/agents/ai-agent/${name}`);
+			await request("GET", `${PATH}/${name}`);
 			newest.current += 1;
 			const id = newest.current;
 			const isWanted = () => id === newest.current;
@@ -91,7 +96,7 @@ function Agents() {
 					Name
 					<input
 						name="name"
-						defaultValue="ada"
+						defaultValue={NAME}
 						required
 						pattern="[A-Za-z0-9_\-]{1,64}"
 						title="1 to 64 letters, digits, _ or -"
@@ -123,7 +128,7 @@ async function newTicket(
 	let ms = RETRY_MS;
 	while (isWanted()) {
 		try {
-			return await request("POST", `/agents/ai-agent/${name}/ticket`);
+			return await request("POST", `${PATH}/${name}/ticket`);
 		} catch (error) {
 			const status = error instanceof Refusal ? error.status : 500;
 			if (status < 500 && status !== 429) {
@@ -147,7 +152,7 @@ function messageOf(error: unknown): string {
 function Conversation({ id, name, query }: Opened) {
 	const [messages, setMessages] = useState<Message[]>([]);
 	const agent = useAgent<State>({
-		agent: "AiAgent",
+		agent: AGENT,
 		name,
 		// A ticket is good once: each connection asks for another.
 		query,
