@@ -19,8 +19,8 @@ export function plainText(maxBytes: number) {
 }
 
 /**
- * Returns a schema for text of 1 to `maxCharacters`, of any lines. SQLite would end
- * it at a NUL, and halves of a character would come back as another one.
+ * Returns a schema for text of 1 to `maxCharacters`, of any lines: without a NUL, at
+ * which a database may end it, and halves of a character, which it would replace.
  */
 export function plainLines(maxCharacters: number) {
 	return z

@@ -49,7 +49,8 @@ const CONTROLS: ComponentType<ControlProps>[] = [
 ];
 
 const ROOT = find("#agent", HTMLElement);
-const { agent: AGENT = "AiAgent", name: NAME = "ada" } = ROOT.dataset;
+const AGENT = ROOT.getAttribute("data-agent") ?? "AiAgent";
+const NAME = ROOT.getAttribute("data-name") ?? "ada";
 const PATH = `/agents/${AGENT.replace(/\B[A-Z]/g, "-$&").toLowerCase()}`;
 
 createRoot(ROOT).render(<Agents />);
