@@ -34,11 +34,13 @@ SETS: dict[str, dict] = {
         provider["id"]: {"features": MODEL_FEATURES, "ai_provider": provider["id"]}
         for provider in PROVIDERS[1:]
     },
-    "modules": {"features": FEATURES, "layout": "modules"},
     **{preset["id"]: {"features": preset["features"]} for preset in PRESETS},
+    "modules": {"features": FEATURES, "layout": "modules"},
 }
-#: Those whose commands are run. A preset has those of its features.
-SERVED = list(SETS)[: -len(PRESETS)]
+#: The features that some starting point has.
+PRESET_FEATURES = {feature for preset in PRESETS for feature in preset["features"]}
+#: The projects whose commands are run; a starting point stands for its features alone.
+SERVED = [name for name in SETS if name not in PRESET_FEATURES]
 #: The words of each package manager.
 PACKAGE_MANAGERS = {
     "npm": {"npm", "npx"},
