@@ -321,6 +321,21 @@ def test_the_page_is_the_users_and_leads_to_the_demo(
         expect(page.get_by_role("status")).to_have_text("Hello from my-worker.")
 
 
+#: Hides a part of each kind that the style gives a display of its own.
+HIDE = """() => ["section", "form", "label", "output", "div", "a"].map((name) => {
+    const part = document.createElement(name);
+    part.className = "button";
+    part.hidden = true;
+    document.querySelector("main").append(part);
+    return getComputedStyle(part).display;
+})"""
+
+
+def test_what_a_page_hides_is_not_shown(alone: DevServer, chromium: Browser) -> None:
+    with opened(chromium, alone, path="/") as page:
+        assert set(page.evaluate(HIDE)) == {"none"}
+
+
 def test_the_demo_of_no_other_feature_asks_for_no_token(
     alone: DevServer, chromium: Browser
 ) -> None:
