@@ -789,11 +789,14 @@ def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
     new_project: Callable[..., Path], browser: Browser
 ) -> None:
     project = new_project("agents", "assets")
+    edit(project, "src/index.ts", "// Your code", OWN_AGENT.removesuffix("\n"))
+    add_own_agent(project)
+    (project / "test/support.test.ts").unlink()  # It is about another provider.
     shutil.rmtree(project / "public/demo")
     index = project / "public/index.html"
     mine = (
         '<label>API token <input id="api-token"></label>'
-        '<div id="agent" data-agent="AiAgent" data-name="bob"></div>'
+        '<div id="agent" data-agent="SupportAgent" data-name="bob"></div>'
         '<script type="module" src="/dist/agents.js"></script>'
     )
     index.write_text(index.read_text().replace("<main>", f"<main>{mine}"))
@@ -806,3 +809,12 @@ def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_label("Title")).to_be_enabled(timeout=20_000)
         expect(page.get_by_text("bob is open.")).to_be_visible()
+        page.get_by_label("Title").fill("A case")
+        page.get_by_label("Title").press("Enter")
+        bob = "/agents/support-agent/bob"
+        server.wait_until(
+            lambda: (
+                server.http.get(bob, headers=server.operator).json()["state"]["title"]
+                == "A case"
+            )
+        )

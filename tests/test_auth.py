@@ -237,6 +237,10 @@ def test_the_lock_of_an_open_route_costs_its_tests_one_line(render: Render) -> N
         locked = route.replace(", ", ", operatorOnly, ", 1)
         replace(project / "src/index.ts", route, locked)
         replace(own[feature], line, with_key)
+    # What nobody else may read is kept by no cache.
+    kept = 'filesSend(c, filesKeyInPath(c), "no-cache")'
+    replace(project / "src/index.ts", kept, "filesSend(c, filesKeyInPath(c))")
+    replace(own["r2"], 'const KEPT = "no-cache"', 'const KEPT = "no-store"')
     probe = project / "test/probe.test.ts"
     probe.write_text(LOCKED_PROBE)
     general = (project / f"test/{name}.test.ts" for name in ("json", "access"))

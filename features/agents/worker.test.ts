@@ -5,6 +5,7 @@ import {
 	runInDurableObject,
 } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
+import { getAgentByName } from "agents";
 import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
@@ -699,6 +700,14 @@ describe("a call that makes others", () => {
 	});
 
 	//% endif
+	it("by a route of one's own says what it refuses", async () => {
+		const agent = await getAgentByName(env.AiAgent, "ada");
+		const refused = await agent.setTitle("a".repeat(101)).catch(String);
+		expect(refused).toMatch(/^Error: invalid_arguments: /);
+		await agent.setTitle("Tea");
+		expect((await conversation()).state.title).toBe("Tea");
+	});
+
 	it("tells its client what one of them refuses", async () => {
 		const page = await open();
 		await runInDurableObject(env.AiAgent.getByName("ada"), (agent) => {
