@@ -1,6 +1,5 @@
 import * as z from "zod";
-import { ApiError } from "../http/worker";
-import { logError } from "../log/worker";
+import { ApiError, logError } from "../../base/base/worker";
 
 /** How long an answer may take, with all the tools that it calls. */
 export const MODEL_TIMEOUT_MS = 120_000;

@@ -38,6 +38,3 @@ export function queryNumber(min: number, max: number) {
 		.transform(Number)
 		.pipe(z.int().min(min).max(max));
 }
-
-/** A user's id: what Analytics Engine can index. A feature may take fewer. */
-export const userIdSchema = plainText(96);

@@ -17,23 +17,22 @@ import type { Context, MiddlewareHandler } from "hono";
 import { Hono } from "hono";
 import { createMiddleware } from "hono/factory";
 import * as z from "zod";
-import { unauthorized } from "../../base/access/worker";
-import type { AppEnv } from "../../base/http/worker";
+import { operatorOnly, unauthorized } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
 import {
 	ApiError,
-	app,
 	isUpgrade,
+	logError,
+	parseInput,
+	readJson,
 	requireTrustedOrigin,
-} from "../../base/http/worker";
-import { parseInput, readJson } from "../../base/json/worker";
-import { logError } from "../../base/log/worker";
+} from "../../base/base/worker";
 import type {
 	ModelEnd,
 	ModelMessage,
 	ModelTool,
 } from "../../base/model/worker";
 import { ModelRefusedError, modelEvents } from "../../base/model/worker";
-import { operatorOnly } from "../../base/operator/worker";
 import {
 	MODEL_WINDOW_CHARACTERS,
 	modelText,
@@ -345,7 +344,9 @@ export function makeAgentRoutes(
 	return routes;
 }
 
-app.route(
+export const aiAgents = new Hono<AppEnv>();
+
+aiAgents.route(
 	"/",
 	makeAgentRoutes("ai-agent", (env) => env.AiAgent),
 );

@@ -1,8 +1,9 @@
 import type { Context } from "hono";
+import { Hono } from "hono";
 import * as z from "zod";
-import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app } from "../../base/http/worker";
-import { readJson } from "../../base/json/worker";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { ApiError, readJson } from "../../base/base/worker";
 import type {
 	ModelEnd,
 	ModelMessage,
@@ -13,7 +14,6 @@ import {
 	ModelRefusedError,
 	modelEvents,
 } from "../../base/model/worker";
-import { operatorOnly } from "../../base/operator/worker";
 import { modelText } from "../../providers/workers-ai/worker";
 
 /** How many answers an isolate streams at once; Cloudflare runs many isolates. */
@@ -39,7 +39,9 @@ export const aiConversation = z.strictObject({
 		}, "Must begin and end with the user; `system` may only come before"),
 });
 
-app.post("/ai/chat", operatorOnly, async (c) => {
+export const aiChat = new Hono<AppEnv>();
+
+aiChat.post("/ai/chat", operatorOnly, async (c) => {
 	const { messages } = await readJson(c, aiConversation);
 	return aiStream(c, messages);
 });

@@ -1,40 +1,32 @@
+import { Hono } from "hono";
 import * as z from "zod";
-import { app } from "../../base/http/worker";
-import { parseInput, readJson } from "../../base/json/worker";
-import { plainText, userIdSchema } from "../../base/text/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { readJson } from "../../base/base/worker";
+import { userIdSchema } from "../../base/user/worker";
 
-const analyticsEvent = z.strictObject({
+const eventSchema = z.strictObject({
 	userId: userIdSchema,
-	// Far below the 16 KB that all blobs of a data point may have together.
-	event: plainText(1024),
+	event: z.string().min(1).max(1024),
 	value: z.number().default(1),
 });
 
 /**
- * Writes an event. SQL finds its columns by their places in the lists:
- *
- * - `index1`: `userId`, by which Analytics Engine samples
- * - `blob1`: `event`, what happened
- * - `double1`: `value`, how much of it; 1 if left out
- *
- * Append a new column to its list: what is stored keeps its place.
- *
- * @throws ApiError 400 for what a column cannot hold.
+ * Writes an event. SQL finds its columns by their places: `index1` is `userId`,
+ * `blob1` is `event`, `double1` is `value`. Append new ones: what is stored keeps
+ * its place.
  */
-export function analyticsWrite(
-	env: Env,
-	written: z.input<typeof analyticsEvent>,
-): void {
-	const { userId, event, value } = parseInput(analyticsEvent, written);
+export function writeEvent(env: Env, event: z.infer<typeof eventSchema>): void {
 	// Nothing to await: the runtime sends it in the background.
 	env.USER_EVENTS.writeDataPoint({
-		indexes: [userId],
-		blobs: [event],
-		doubles: [value],
+		indexes: [event.userId],
+		blobs: [event.event],
+		doubles: [event.value],
 	});
 }
 
-app.post("/events", async (c) => {
-	analyticsWrite(c.env, await readJson(c, analyticsEvent));
+export const events = new Hono<AppEnv>();
+
+events.post("/events", async (c) => {
+	writeEvent(c.env, await readJson(c, eventSchema));
 	return c.body(null, 204);
 });

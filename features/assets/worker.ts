@@ -1,3 +1,6 @@
-import { app, WORKER_NAME } from "../../base/http/worker";
+import { Hono } from "hono";
+import type { AppEnv } from "../../base/base/worker";
 
-app.get("/api/hello", (c) => c.json({ name: WORKER_NAME }));
+export const api = new Hono<AppEnv>();
+
+api.get("/api/hello", (c) => c.json({ name: "{project_name}" }));

@@ -1,198 +1,121 @@
-import type { Context } from "hono";
-import { getCookie, setCookie } from "hono/cookie";
+import type { Context, Next } from "hono";
+import { Hono } from "hono";
+import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { createMiddleware } from "hono/factory";
+import { sha256 } from "hono/utils/crypto";
 import * as z from "zod";
 import {
 	bearerToken,
 	hasApiToken,
 	unauthorized,
 } from "../../base/access/worker";
-import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app } from "../../base/http/worker";
-import { parseInput, readJson } from "../../base/json/worker";
-import { logError } from "../../base/log/worker";
-import { userIdSchema } from "../../base/text/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { readJson } from "../../base/base/worker";
+import { requireTrustedOrigin } from "../../base/origin/worker";
+import { userIdSchema } from "../../base/user/worker";
 
-/**
- * A session's cookie has two names: a browser lets other hosts of the same domain
- * set `auth_token` as well, so the one that only this host can set comes first.
- */
-const AUTH_COOKIES = { plain: "auth_token", host: "__Host-auth_token" };
-const AUTH_SESSION_SECONDS = 24 * 60 * 60;
+const SESSION_SECONDS = 24 * 60 * 60;
+const COOKIE = "auth_token";
 
-const authUser = z.strictObject({ userId: userIdSchema });
-
-const authNewSession = authUser.extend({
+const newSession = z.strictObject({
+	userId: userIdSchema,
+	/** Anything else about the user, such as a role. */
 	data: z.record(z.string(), z.unknown()).default({}),
+	/** Whether the session opens what only operators may do. */
 	operator: z.boolean().default(false),
 });
 
 /** A session, as KV holds it. */
-export type AuthSession = z.infer<typeof authNewSession> & {
-	expiresAt: string;
-};
+export type Session = z.infer<typeof newSession> & { expiresAt: string };
 
-function authToken<E extends AppEnv>(c: Context<E>): string | undefined {
-	return (
-		bearerToken(c) ??
-		getCookie(c, AUTH_COOKIES.host) ??
-		getCookie(c, AUTH_COOKIES.plain)
-	);
-}
-
-function authSetCookies<E extends AppEnv>(
-	c: Context<E>,
-	token: string,
-	maxAge: number,
-): void {
-	for (const name of Object.values(AUTH_COOKIES)) {
-		setCookie(c, name, token, {
-			httpOnly: true,
-			secure: true,
-			sameSite: "Lax",
-			path: "/",
-			maxAge,
-		});
+declare module "hono" {
+	interface ContextVariableMap {
+		/** The session of the request; `null` without one. */
+		session: Session | null;
 	}
 }
 
-/** Lets the client of a request forget its session, whoever has ended it. */
-export function authClearCookies<E extends AppEnv>(c: Context<E>): void {
-	authSetCookies(c, "", 0);
-}
-
-/** Returns where KV holds a session. A list of the keys opens nothing. */
-async function authSessionKey(token: string): Promise<string> {
-	const bytes = new TextEncoder().encode(token);
-	const digest = await crypto.subtle.digest("SHA-256", bytes);
-	return new Uint8Array(digest).toHex();
-}
-
-/** What the keys of a user's index begin with; the keys of sessions follow. */
-function authUserPrefix(userId: string): string {
-	return `user:${encodeURIComponent(userId)}:`;
-}
-
-/**
- * Starts a session, and sets its cookie.
- *
- * @param c The request of a user that you have authenticated.
- * @param user The user's id; what you want to know of the user, such as a role;
- * whether the session opens what only operators may do.
- * @returns The token of the session, which is stored nowhere, and its end.
- * @throws ApiError 400 for a user id that is not valid.
- */
-export async function authStartSession<E extends AppEnv>(
+/** Middleware for all requests: finds the session, as `c.var.session`. */
+export async function readSession<E extends AppEnv>(
 	c: Context<E>,
-	user: z.input<typeof authNewSession>,
-): Promise<{ token: string; expiresAt: string }> {
-	const started = parseInput(authNewSession, user);
-	const token = crypto.getRandomValues(new Uint8Array(32)).toBase64({
-		alphabet: "base64url",
-		omitPadding: true,
-	});
-	const expires = new Date(Date.now() + AUTH_SESSION_SECONDS * 1000);
-	const session = { ...started, expiresAt: expires.toISOString() };
-	const key = await authSessionKey(token);
-	const options = { expirationTtl: AUTH_SESSION_SECONDS };
-	// The index first: no session may be missing there.
-	const indexKey = authUserPrefix(session.userId) + key;
-	await c.env.AUTH_TOKENS.put(indexKey, "", options);
-	await c.env.AUTH_TOKENS.put(
-		key,
-		JSON.stringify(session satisfies AuthSession),
-		options,
-	);
-	authSetCookies(c, token, AUTH_SESSION_SECONDS);
-	return { token, expiresAt: session.expiresAt };
-}
-
-/**
- * Returns the session of a request, which is looked up only once.
- *
- * @returns The session; `null` without a token, or with one that is unknown,
- * ended or expired.
- * @throws Error when KV fails.
- */
-export async function authReadSession<E extends AppEnv>(
-	c: Context<E>,
-): Promise<AuthSession | null> {
-	// Not set yet, whatever its type says.
-	if (c.get("session") === undefined) {
-		const token = authToken(c);
-		const session = token ? await authFindSession(c.env, token) : null;
-		c.set("session", session as E["Variables"]["session"]);
+	next: Next,
+): Promise<void> {
+	const cookie = getCookie(c, COOKIE);
+	const isRead = /^(GET|HEAD|OPTIONS)$/.test(c.req.method);
+	if (cookie && (!isRead || c.req.header("Upgrade"))) {
+		// Browsers attach the cookie whichever site's page sends the request.
+		requireTrustedOrigin(c);
 	}
-	return c.get("session");
+	const token = bearerToken(c) || cookie;
+	const isSession = token && !(await hasApiToken(c));
+	c.set("session", isSession ? await findSession(c.env, token) : null);
+	await next();
 }
 
-async function authFindSession(
-	env: Env,
-	token: string,
-): Promise<AuthSession | null> {
-	const key = await authSessionKey(token);
-	const session = await env.AUTH_TOKENS.get<AuthSession>(key, "json");
-	const isLive = session !== null && Date.parse(session.expiresAt) > Date.now();
+async function findSession(env: Env, token: string): Promise<Session | null> {
+	const session = await env.AUTH_TOKENS.get<Session>(
+		await keyOf(token),
+		"json",
+	);
+	const isLive = session && Date.parse(session.expiresAt) > Date.now();
 	return isLive ? session : null;
 }
 
-async function authEndSession(
-	env: Env,
-	userId: string,
-	key: string,
-): Promise<void> {
-	// The index last: should one fail, the next call finds both again.
-	await env.AUTH_TOKENS.delete(key);
-	await env.AUTH_TOKENS.delete(authUserPrefix(userId) + key);
+/** Returns where KV holds a session. A leaked key opens nothing. */
+async function keyOf(token: string): Promise<string> {
+	return String(await sha256(token));
 }
 
-/** Ends all sessions of a user. After a failure, a second call does the rest. */
-export async function authEndSessions(env: Env, userId: string): Promise<void> {
-	const prefix = authUserPrefix(userId);
-	let cursor: string | null = null;
-	do {
-		const page: KVNamespaceListResult<unknown> = await env.AUTH_TOKENS.list({
-			prefix,
-			cursor,
-		});
-		const keys = page.keys.map(({ name }) => name.slice(prefix.length));
-		await Promise.all(keys.map((key) => authEndSession(env, userId, key)));
-		cursor = page.list_complete ? null : page.cursor;
-	} while (cursor !== null);
-}
-
-// A session that could start others would outlive its own end.
-const authTokenOnly = createMiddleware<AppEnv>(async (c, next) => {
-	if (!(await hasApiToken(c))) {
-		throw unauthorized();
+/** Middleware: lets only users with a session pass, as `c.var.session`. */
+export const sessionOnly = createMiddleware<
+	AppEnv & { Variables: { session: Session } }
+>(async (c, next) => {
+	if (c.var.session === null) {
+		throw unauthorized("Sign in first, or send the token of a session.");
 	}
 	await next();
 });
 
-app.post("/auth/sessions", authTokenOnly, async (c) => {
-	const user = await readJson(c, authNewSession);
-	return c.json(await authStartSession(c, user), 201);
-});
+/**
+ * Starts a session of a user that you have authenticated, and sets its cookie.
+ *
+ * @returns Its token, which is stored nowhere, and when it ends.
+ */
+export async function startSession<E extends AppEnv>(
+	c: Context<E>,
+	user: z.infer<typeof newSession>,
+): Promise<{ token: string; expiresAt: string }> {
+	const random = crypto.getRandomValues(new Uint8Array(32));
+	const token = random.toBase64({ alphabet: "base64url", omitPadding: true });
+	const expires = new Date(Date.now() + SESSION_SECONDS * 1000);
+	const session: Session = { ...user, expiresAt: expires.toISOString() };
+	await c.env.AUTH_TOKENS.put(await keyOf(token), JSON.stringify(session), {
+		expirationTtl: SESSION_SECONDS,
+	});
+	setCookie(c, COOKIE, token, {
+		httpOnly: true,
+		secure: true,
+		sameSite: "Lax",
+		path: "/",
+		maxAge: SESSION_SECONDS,
+	});
+	return { token, expiresAt: session.expiresAt };
+}
 
-app.delete("/auth/sessions", authTokenOnly, async (c) => {
-	const { userId } = parseInput(authUser, c.req.query(), "invalid_query");
-	await authEndSessions(c.env, userId);
-	return c.body(null, 204);
-});
+export const auth = new Hono<AppEnv>();
 
-app.get("/auth/session", async (c) => {
-	let session: AuthSession | null;
-	try {
-		session = await authReadSession(c);
-	} catch (error) {
-		logError("Session lookup failed", error, { requestId: c.var.requestId });
-		const message = "Internal server error";
-		return c.json({ authenticated: false, message }, 500);
+auth.post("/auth/sessions", async (c) => {
+	// Not `operatorOnly`: a session that starts others would outlive its own end.
+	if (!(await hasApiToken(c))) {
+		throw unauthorized();
 	}
+	return c.json(await startSession(c, await readJson(c, newSession)), 201);
+});
+
+auth.get("/auth/session", (c) => {
+	const { session } = c.var;
 	if (session === null) {
-		const message = authToken(c)
-			? "Invalid or expired token"
-			: "No authentication token provided";
+		const message = "Missing, invalid or expired token";
 		return c.json({ authenticated: false, message }, 403);
 	}
 	const { userId, data } = session;
@@ -200,14 +123,11 @@ app.get("/auth/session", async (c) => {
 	return c.json({ authenticated: true, message, userId, data });
 });
 
-app.delete("/auth/session", async (c) => {
-	const session = await authReadSession(c);
-	const token = authToken(c);
-	// Also where it has ended elsewhere, so that no page goes on sending it.
-	authClearCookies(c);
-	if (session === null || !token) {
-		throw new ApiError(403, "no_session", "There is no session to end.");
+auth.delete("/auth/session", async (c) => {
+	const token = bearerToken(c) || getCookie(c, COOKIE);
+	if (token) {
+		await c.env.AUTH_TOKENS.delete(await keyOf(token));
 	}
-	await authEndSession(c.env, session.userId, await authSessionKey(token));
+	deleteCookie(c, COOKIE, { secure: true });
 	return c.body(null, 204);
 });

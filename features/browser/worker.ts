@@ -7,10 +7,10 @@ import type {
 	Page,
 } from "@cloudflare/puppeteer";
 import type { Context } from "hono";
-import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app } from "../../base/http/worker";
-import { logError } from "../../base/log/worker";
-import { operatorOnly } from "../../base/operator/worker";
+import { Hono } from "hono";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { ApiError, logError } from "../../base/base/worker";
 
 const PAGE_TIMEOUT_MS = 20_000;
 const PAGE_TEXT_LENGTH = 100_000;
@@ -73,7 +73,9 @@ for (const network of PRIVATE_NETWORKS) {
 /** Why the browser may not ask for a URL, in its words; `null` when it may. */
 type Refusal = "BlockedByClient" | "NameNotResolved" | null;
 
-app.get("/browser", operatorOnly, async (c) => {
+export const pages = new Hono<AppEnv>();
+
+pages.get("/browser", operatorOnly, async (c) => {
 	//% if "auth" in features
 	// A link on another site must not make an operator's cookie start browsers.
 	if (

@@ -1,8 +1,14 @@
+import { Hono } from "hono";
 import * as z from "zod";
-import { ApiError, app } from "../../base/http/worker";
-import { parseInput, readJson } from "../../base/json/worker";
-import { logError, logWarning } from "../../base/log/worker";
-import { operatorOnly } from "../../base/operator/worker";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import {
+	ApiError,
+	logError,
+	logInfo,
+	parseInput,
+	readJson,
+} from "../../base/base/worker";
 import { plainLines, plainText, queryNumber } from "../../base/text/worker";
 
 /** A note as clients send it. */
@@ -124,7 +130,7 @@ function logD1Failure(
 		const reason = isOwnText
 			? undefined
 			: error.message.replace(/^D1_ERROR: /, "");
-		logWarning("Database constraint violated", { ...fields, reason });
+		logInfo("Database constraint violated", { ...fields, reason });
 		return;
 	}
 	const [kind] = error.message.split(":");
@@ -257,13 +263,15 @@ function noNote(): ApiError {
 	return new ApiError(404, "no_note", "There is no such note.");
 }
 
-app.get("/notes", async (c) => {
+export const notes = new Hono<AppEnv>();
+
+notes.get("/notes", async (c) => {
 	const { requestId } = c.var;
 	const page = parseInput(notesQuery, c.req.query(), "invalid_query");
 	return c.json(await notesList(c.env, page, { requestId }));
 });
 
-app.get("/notes/:id", async (c) => {
+notes.get("/notes/:id", async (c) => {
 	const { requestId } = c.var;
 	const id = notesId(c.req.param("id"));
 	const note = id === null ? null : await notesRead(c.env, id, { requestId });
@@ -273,14 +281,14 @@ app.get("/notes/:id", async (c) => {
 	return c.json(note);
 });
 
-app.post("/notes", operatorOnly, async (c) => {
+notes.post("/notes", operatorOnly, async (c) => {
 	const { requestId } = c.var;
 	const body = await readJson(c, newNote);
 	const note = await notesCreate(c.env, body, { requestId });
 	return c.json(note, 201, { Location: `/notes/${note.id}` });
 });
 
-app.delete("/notes/:id", operatorOnly, async (c) => {
+notes.delete("/notes/:id", operatorOnly, async (c) => {
 	const { requestId } = c.var;
 	const id = notesId(c.req.param("id"));
 	if (id === null || !(await notesDelete(c.env, id, { requestId }))) {

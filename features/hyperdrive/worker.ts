@@ -1,8 +1,9 @@
 import { connect } from "node:net";
+import { Hono } from "hono";
 import postgres from "postgres";
-import { ApiError, app } from "../../base/http/worker";
-import { logError, logWarning } from "../../base/log/worker";
-import { operatorOnly } from "../../base/operator/worker";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { ApiError, logError, logInfo } from "../../base/base/worker";
 
 const DATABASE_TIMEOUT_MS = 10_000;
 
@@ -99,7 +100,7 @@ function logDatabaseFailure(
 	const { code: sqlState, constraint_name: constraint } = error;
 	if (sqlState.startsWith("23")) {
 		// The database works, and most callers have an answer to this.
-		logWarning("Database constraint violated", {
+		logInfo("Database constraint violated", {
 			...about,
 			sqlState,
 			constraint,
@@ -123,7 +124,9 @@ function schemaName(schema: string): string {
 	return schema;
 }
 
-app.get("/db/tables", operatorOnly, async (c) => {
+export const database = new Hono<AppEnv>();
+
+database.get("/db/tables", operatorOnly, async (c) => {
 	const schema = schemaName(c.req.query("schema") ?? "public");
 	const tables = await hyperdriveQuery(
 		c.env,

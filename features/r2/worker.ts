@@ -1,10 +1,9 @@
 import type { Context } from "hono";
+import { Hono } from "hono";
 import * as z from "zod";
-import type { AppEnv } from "../../base/http/worker";
-import { ApiError, app } from "../../base/http/worker";
-import { parseInput } from "../../base/json/worker";
-import { logError } from "../../base/log/worker";
-import { operatorOnly } from "../../base/operator/worker";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { ApiError, logError, parseInput } from "../../base/base/worker";
 import { plainText, queryNumber } from "../../base/text/worker";
 
 /** How large a file may be that a request brings. */
@@ -61,22 +60,24 @@ const filesQuery = z.object({
 	limit: queryNumber(1, 1000).default(100),
 });
 
-app.get("/files", operatorOnly, async (c) => {
+export const files = new Hono<AppEnv>();
+
+files.get("/files", operatorOnly, async (c) => {
 	const query = parseInput(filesQuery, c.req.query(), "invalid_query");
 	return c.json(await filesList(c.env, query));
 });
 
-app.get("/files/:key{.+}", (c) =>
+files.get("/files/:key{.+}", (c) =>
 	// A copy is good for as long as this says so: a file may change or go.
 	filesSend(c, filesKeyInPath(c), "no-cache"),
 );
 
-app.put("/files/:key{.+}", operatorOnly, async (c) => {
+files.put("/files/:key{.+}", operatorOnly, async (c) => {
 	const { key, size, httpEtag } = await filesReceive(c, filesKeyInPath(c));
 	return c.json({ key, size, etag: httpEtag }, 201, { ETag: httpEtag });
 });
 
-app.delete("/files/:key{.+}", operatorOnly, async (c) => {
+files.delete("/files/:key{.+}", operatorOnly, async (c) => {
 	const key = filesKeyInPath(c);
 	const { headers } = c.req.raw;
 	if (headers.has("If-Match") || headers.has("If-Unmodified-Since")) {

@@ -1,7 +1,8 @@
+import { Hono } from "hono";
 import * as z from "zod";
-import { app } from "../../base/http/worker";
-import { readJson } from "../../base/json/worker";
-import { operatorOnly } from "../../base/operator/worker";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import { readJson } from "../../base/base/worker";
 import { modelObject } from "../../providers/workers-ai/worker";
 
 const EVENT_INSTRUCTIONS =
@@ -18,7 +19,9 @@ const calendarEvent = z.strictObject({
 	participants: z.array(z.string()),
 });
 
-app.post("/extract", operatorOnly, async (c) => {
+export const extraction = new Hono<AppEnv>();
+
+extraction.post("/extract", operatorOnly, async (c) => {
 	const { text } = await readJson(c, extractRequest);
 	const calendar_event = await modelObject(c.env, {
 		schema: calendarEvent,

@@ -1,9 +1,14 @@
+import { Hono } from "hono";
 import * as z from "zod";
-import { ApiError, app } from "../../base/http/worker";
+import { operatorOnly } from "../../base/access/worker";
+import type { AppEnv } from "../../base/base/worker";
+import {
+	ApiError,
+	logError,
+	parseInput,
+	readJson,
+} from "../../base/base/worker";
 import { idempotencyKey, idempotentId } from "../../base/idempotency/worker";
-import { parseInput, readJson } from "../../base/json/worker";
-import { logError } from "../../base/log/worker";
-import { operatorOnly } from "../../base/operator/worker";
 import { plainText, queryNumber } from "../../base/text/worker";
 
 /** The model that makes vectors of texts, in more than a hundred languages. */
@@ -85,7 +90,9 @@ export type VectorizeMatchedText = {
 	metadata?: Record<string, VectorizeVectorMetadata>;
 };
 
-app.post("/documents", operatorOnly, async (c) => {
+export const documents = new Hono<AppEnv>();
+
+documents.post("/documents", operatorOnly, async (c) => {
 	const document = await readJson(c, vectorizeBody);
 	const key = idempotencyKey(c);
 	const id =
@@ -97,12 +104,12 @@ app.post("/documents", operatorOnly, async (c) => {
 	return c.json({ id }, 201);
 });
 
-app.delete("/documents/:id", operatorOnly, async (c) => {
+documents.delete("/documents/:id", operatorOnly, async (c) => {
 	await vectorizeDelete(c.env, [c.req.param("id")]);
 	return c.body(null, 204);
 });
 
-app.get("/search", operatorOnly, async (c) => {
+documents.get("/search", operatorOnly, async (c) => {
 	const inQuery = vectorizeQuery.extend({
 		limit: queryNumber(1, 20).default(5),
 	});

@@ -1,34 +1,23 @@
 import { DurableObject } from "cloudflare:workers";
-import {
-	ApiError,
-	app,
-	isUpgrade,
-	requireTrustedOrigin,
-} from "../../base/http/worker";
-import { logWarning } from "../../base/log/worker";
+import { Hono } from "hono";
+import type { AppEnv } from "../../base/base/worker";
+import { ApiError, logError } from "../../base/base/worker";
+import { requireTrustedOrigin } from "../../base/origin/worker";
 
-const CHAT_MESSAGE_BYTES = 65_536;
-const CHAT_MESSAGES = { perSecond: 200, burst: 1000 };
+const MESSAGE_BYTES = 65_536;
 
-/** What a connection keeps while the object is out of memory. */
-type ChatClient = {
-	/** When the messages so far would end at the allowed rate, in ms since 1970. */
-	busyUntil: number;
-};
+export const chat = new Hono<AppEnv>();
 
-app.get("/ws/:room", (c) => {
+chat.get("/ws/:room", (c) => {
 	const room = c.req.param("room");
 	if (!/^[A-Za-z0-9_-]{1,64}$/.test(room)) {
-		throw new ApiError(
-			400,
-			"invalid_room",
-			"Name the room with 1 to 64 letters, digits, `_` or `-`.",
-		);
+		const message = "Name the room with 1 to 64 letters, digits, `_` or `-`.";
+		throw new ApiError(400, "invalid_room", message);
 	}
-	if (!isUpgrade(c)) {
-		throw new ApiError(426, "upgrade_required", "Connect with a WebSocket.", {
-			Upgrade: "websocket",
-		});
+	if (c.req.header("Upgrade")?.toLowerCase() !== "websocket") {
+		const message = "Connect with a WebSocket.";
+		const headers = { Upgrade: "websocket" };
+		throw new ApiError(426, "upgrade_required", message, headers);
 	}
 	requireTrustedOrigin(c);
 	return c.env.CHAT_ROOM.getByName(room).fetch(c.req.raw);
@@ -39,18 +28,17 @@ export class ChatRoom extends DurableObject<Env> {
 	constructor(ctx: DurableObjectState, env: Env) {
 		super(ctx, env);
 		// The runtime answers these by itself, without waking the object.
-		this.ctx.setWebSocketAutoResponse(
+		ctx.setWebSocketAutoResponse(
 			new WebSocketRequestResponsePair("ping", "pong"),
 		);
 	}
 
-	/** Accepts the connection that the Worker has checked. */
+	/** Accepts the connection that the route has checked. */
 	override fetch(): Response {
 		const { 0: client, 1: server } = new WebSocketPair();
 		// Accepted this way, the object may leave memory while the connection
 		// stays open; the next message brings it back.
 		this.ctx.acceptWebSocket(server);
-		server.serializeAttachment({ busyUntil: 0 } satisfies ChatClient);
 		return new Response(null, { status: 101, webSocket: client });
 	}
 
@@ -59,7 +47,7 @@ export class ChatRoom extends DurableObject<Env> {
 		sender: WebSocket,
 		message: string | ArrayBuffer,
 	): void {
-		// What a client sent before it learned that it was closed.
+		// A client goes on sending until it learns that it was closed.
 		if (sender.readyState !== WebSocket.OPEN) {
 			return;
 		}
@@ -67,13 +55,8 @@ export class ChatRoom extends DurableObject<Env> {
 			sender.close(1003, "Only text messages");
 			return;
 		}
-		const { byteLength } = new TextEncoder().encode(message);
-		if (byteLength > CHAT_MESSAGE_BYTES) {
-			sender.close(1009, `At most ${CHAT_MESSAGE_BYTES} bytes`);
-			return;
-		}
-		if (isFlooding(sender)) {
-			sender.close(1008, `At most ${CHAT_MESSAGES.perSecond} per second`);
+		if (new TextEncoder().encode(message).length > MESSAGE_BYTES) {
+			sender.close(1009, `At most ${MESSAGE_BYTES} bytes`);
 			return;
 		}
 		// A socket stays in the list until its close handshake ends.
@@ -94,26 +77,12 @@ export class ChatRoom extends DurableObject<Env> {
 	override webSocketClose(socket: WebSocket, code: number): void {
 		// Some codes only say how a connection ended; no frame may carry them.
 		const isReserved = [1004, 1005, 1006, 1015].includes(code);
-		const isValid = code >= 1000 && code < 5000 && !isReserved;
-		socket.close(isValid ? code : 1000, "Closed by the client");
+		socket.close(isReserved ? 1000 : code, "Closed by the client");
 	}
 
-	/** Logs a broken connection, such as one with a malformed frame; closes it. */
+	/** Closes a broken connection, such as one with a malformed frame. */
 	override webSocketError(socket: WebSocket, error: unknown): void {
-		const room = this.ctx.id.name;
-		logWarning("WebSocket error", { room, error: String(error) });
+		logError("WebSocket error", error, { room: this.ctx.id.name });
 		socket.close(1011, "WebSocket error");
 	}
-}
-
-/** Counts a message of a client, and tells whether that is one too many. */
-function isFlooding(socket: WebSocket): boolean {
-	const { perSecond, burst } = CHAT_MESSAGES;
-	const now = Date.now();
-	const client: ChatClient = socket.deserializeAttachment();
-	// Each message takes its share of a second. A burst runs ahead of the clock.
-	const busyUntil = Math.max(now, client.busyUntil) + 1000 / perSecond;
-	// Both take a microsecond, much less than passing the message on.
-	socket.serializeAttachment({ ...client, busyUntil } satisfies ChatClient);
-	return busyUntil - now > (1000 / perSecond) * burst;
 }

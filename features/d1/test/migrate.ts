@@ -1,5 +1,4 @@
-// Gives each file of tests a database with the schema of `migrations/`, and
-// without rows.
+// Gives each file of tests a database with the schema of `migrations/`.
 import type { D1Migration } from "cloudflare:test";
 import { applyD1Migrations } from "cloudflare:test";
 import { env } from "cloudflare:workers";
@@ -7,13 +6,13 @@ import { inject } from "vitest";
 
 declare module "vitest" {
 	export interface ProvidedContext {
-		d1Migrations: D1Migration[];
+		migrations: D1Migration[];
 	}
 }
 
 /** Applies the migrations. A test needs it again after `reset()`. */
 export function migrate(): Promise<void> {
-	return applyD1Migrations(env.DB, inject("d1Migrations"));
+	return applyD1Migrations(env.DB, inject("migrations"));
 }
 
 await migrate();

@@ -1,0 +1,176 @@
+import type { Context } from "hono";
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { cors } from "hono/cors";
+import { HTTPException } from "hono/http-exception";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { secureHeaders } from "hono/secure-headers";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type { ZodType } from "zod";
+
+/** Hono's types for this Worker: its bindings, and what it keeps in `c.var`. */
+export type AppEnv = { Bindings: Env; Variables: { requestId: string } };
+
+export const app = new Hono<AppEnv>();
+
+/** What is wrong with an input, and where: `items.0.name`. */
+type Issue = { path: string; message: string };
+
+/** An error that the client may see: throw it from a route. */
+export class ApiError extends HTTPException {
+	code: string;
+	headers: Record<string, string>;
+	issues: Issue[] | undefined;
+
+	constructor(
+		status: ContentfulStatusCode,
+		code: string,
+		message: string,
+		headers: Record<string, string> = {},
+		options: { cause?: unknown; issues?: Issue[] } = {},
+	) {
+		super(status, { message, cause: options.cause });
+		this.code = code;
+		this.headers = headers;
+		this.issues = options.issues;
+	}
+}
+
+/** The body of every error. */
+function errorBody(code: string, message: string, more: object = {}) {
+	return { error: { code, message, ...more } };
+}
+
+/** Writes one JSON line to the logs. Never give it a secret. */
+export function logInfo(message: string, fields: object = {}): void {
+	console.log(JSON.stringify({ level: "info", message, ...fields }));
+}
+
+/** Writes one JSON line to the logs, as an error with its causes. */
+export function logError(
+	message: string,
+	error: unknown,
+	fields: object = {},
+): void {
+	const line = { level: "error", message, ...fields, error: describe(error) };
+	console.error(JSON.stringify(line));
+}
+
+function describe(error: unknown): unknown {
+	if (!(error instanceof Error)) {
+		return error && String(error);
+	}
+	const { message, stack, cause } = error;
+	const { name } = error.constructor;
+	return { name, message, stack, cause: describe(cause) };
+}
+
+/** Tells whether pages of another site may call this Worker. */
+export function isAllowedOrigin(env: Env, origin: string): boolean {
+	return env.ALLOWED_ORIGINS.split(",").some((one) => one.trim() === origin);
+}
+
+// What every request goes through, in this order.
+app.use(
+	cors({
+		origin: (origin, c) => (isAllowedOrigin(c.env, origin) ? origin : null),
+		credentials: true,
+		exposeHeaders: [
+			"Content-Disposition",
+			"Content-Range",
+			"ETag",
+			"Location",
+			"Retry-After",
+			"X-Request-Id",
+		],
+		maxAge: 600,
+	}),
+	secureHeaders({
+		contentSecurityPolicy: {
+			defaultSrc: ["'none'"],
+			frameAncestors: ["'none'"],
+		},
+		strictTransportSecurity: "max-age=31536000",
+		overwrite: false, // A route keeps what it has set.
+	}),
+	async (c, next) => {
+		// Never the client's, which need not be unique.
+		c.set("requestId", crypto.randomUUID());
+		await next();
+		c.header("X-Request-Id", c.var.requestId);
+		if (!c.res.headers.has("Cache-Control")) {
+			c.header("Cache-Control", "no-store");
+		}
+	},
+	methodNotAllowed({
+		app,
+		onMethodNotAllowed: (c, methods) => {
+			const Allow = methods.join(", ");
+			const message = `This route takes ${Allow}.`;
+			return c.json(errorBody("method_not_allowed", message), 405, { Allow });
+		},
+	}),
+);
+
+app.notFound((c) => c.json(errorBody("not_found", "No such route."), 404));
+
+app.onError((error, c) => {
+	if (error instanceof ApiError) {
+		const { status, code, message, headers, issues } = error;
+		return c.json(errorBody(code, message, { issues }), status, headers);
+	}
+	// Hono's own middleware throws these, such as `basicAuth`.
+	if (error instanceof HTTPException && error.status < 500) {
+		return error.getResponse();
+	}
+	const { requestId } = c.var;
+	// The path alone: a query may hold what must not be logged.
+	const { method, path } = c.req;
+	logError("Unexpected error", error, { requestId, method, path });
+	const message = "Something went wrong. The logs know this requestId.";
+	return c.json(errorBody("internal_error", message, { requestId }), 500);
+});
+
+/** Checks any input: the 400 that it throws lists what is wrong, and where. */
+export function parseInput<Output>(
+	schema: ZodType<Output>,
+	input: unknown,
+	code = "invalid_body",
+): Output {
+	const { data, error } = schema.safeParse(input);
+	if (!error) {
+		return data;
+	}
+	// Names of keys may be the client's, and long.
+	const issues = error.issues.slice(0, 20).map(({ path, message }) => ({
+		path: path.join(".").slice(0, 200),
+		message: message.slice(0, 200),
+	}));
+	const message = "Correct what `issues` lists, and send it again.";
+	throw new ApiError(400, code, message, {}, { issues });
+}
+
+const limitJson = bodyLimit({
+	maxSize: 64 * 1024,
+	onError: () => {
+		const message = "JSON bodies may have at most 64 KiB.";
+		throw new ApiError(413, "body_too_large", message);
+	},
+});
+
+/** Reads a JSON body and checks it: throws a 415, 413 or 400. */
+export async function readJson<E extends AppEnv, Output>(
+	c: Context<E>,
+	schema: ZodType<Output>,
+): Promise<Output> {
+	const [type = ""] = c.req.header("Content-Type")?.split(";") ?? [];
+	if (!/^application\/([\w.-]+\+)?json *$/i.test(type)) {
+		const message = "Send the body as application/json.";
+		throw new ApiError(415, "unsupported_media_type", message);
+	}
+	await limitJson(c, async () => {});
+	const body = await c.req.json().catch(() => {
+		throw new ApiError(400, "invalid_json", "The body is not valid JSON.");
+	});
+	return parseInput(schema, body);
+}

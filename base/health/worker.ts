@@ -1,3 +1,0 @@
-import { app } from "../http/worker";
-
-app.get("/health", (c) => c.json({ status: "ok" }));
