@@ -75,14 +75,7 @@ app.use(
 	cors({
 		origin: (origin, c) => (isAllowedOrigin(c.env, origin) ? origin : null),
 		credentials: true,
-		exposeHeaders: [
-			"Content-Disposition",
-			"Content-Range",
-			"ETag",
-			"Location",
-			"Retry-After",
-			"X-Request-Id",
-		],
+		exposeHeaders: ["ETag", "Retry-After", "X-Request-Id"],
 		maxAge: 600,
 	}),
 	secureHeaders({
