@@ -143,11 +143,9 @@ def serve(folder: Path, port: int) -> None:
         KeyboardInterrupt: A signal stopped it.
     """
     port, inspector_port = workbench.free_ports(port, 0)
-    script = [workbench.NODE, "scripts/dev.mjs", "--port", str(port)]
+    script = workbench.dev_command(folder, "--ip", "127.0.0.1", "--port", str(port))
     script += ["--inspector-port", str(inspector_port)]
     environment = workbench.quiet_environment()
-    # As under npm, the script stops by itself when this process is killed.
-    environment["npm_lifecycle_event"] = "dev"
     lines = [f"Project: {folder}"]
     with ExitStack() as stack:
         config = (folder / "wrangler.jsonc").read_text("utf-8")

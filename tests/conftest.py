@@ -446,7 +446,7 @@ def render(
 
 @pytest.fixture(scope="session")
 def project(render: Callable[..., Path]) -> Callable[..., Path]:
-    """Return a function like `render` whose projects have their packages.
+    """Return a function like `render` whose projects have packages and contract tests.
 
     A project that was asked for before comes back as it was left: what is edited
     needs a `project_name` of its own.
@@ -457,7 +457,7 @@ def project(render: Callable[..., Path]) -> Callable[..., Path]:
         key = repr((features, sorted(answers.items())))
         if key not in made:
             answers.setdefault("project_name", f"test-{set_id(features)}")
-            made[key] = link_toolchain(render(features, **answers))
+            made[key] = link_toolchain(render(features, contracts=True, **answers))
         return made[key]
 
     return project

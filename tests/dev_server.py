@@ -16,7 +16,7 @@ import psutil
 import yaml
 
 from conftest import node_environment
-from workbench import NODE
+from workbench import dev_command
 
 # What Linux and macOS never give to a program that asks for any port. The port
 # that a test chooses is taken seconds later, and must still be free by then.
@@ -64,7 +64,7 @@ class DevServer:
 
     @property
     def token(self) -> str:
-        """The API token that the script made up."""
+        """The API token that the copy has made up."""
         lines = (self.project / ".dev.vars").read_text().splitlines()
         secrets = dict(line.split("=", 1) for line in lines if "=" in line)
         return secrets["API_TOKEN"]
@@ -122,7 +122,8 @@ def start(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                *(command or [NODE, "scripts/dev.mjs"]),
+                *(command or dev_command(project)),
+                "--ip=127.0.0.1",
                 f"--port={port}",
                 f"--inspector-port={inspector_port}",
             ],

@@ -262,12 +262,8 @@ PROVIDERS = {
 BASE_ROUTES = ("GET /", "GET /health")
 #: Where `assets` serves its page instead of a route.
 PAGE = "GET /"
-#: The bindings that every project has.
-BASE_BINDINGS = {"CF_VERSION_METADATA"}
 BASE_FILES = {
     ".copier-answers.yml",
-    ".dev.vars.example",
-    ".editorconfig",
     ".gitattributes",
     ".github/workflows/ci.yml",
     ".gitignore",
@@ -276,18 +272,8 @@ BASE_FILES = {
     "README.md",
     "biome.json",
     "package.json",
-    "scripts/dev.mjs",
-    "scripts/node-version.mjs",
-    "scripts/quiet-runtime.mjs",
-    "scripts/before-deploy.mjs",
-    "scripts/types.mjs",
-    "scripts/wrangler.mjs",
     "src/index.ts",
-    "test/handlers.test.ts",
-    "test/health.test.ts",
-    "test/http.test.ts",
-    "test/home.test.ts",
-    "test/json.test.ts",
+    "test/base.test.ts",
     "tsconfig.json",
     "vitest.config.ts",
     "wrangler.jsonc",
@@ -312,8 +298,7 @@ def parts(chosen: list[str], provider: str) -> list[Feature]:
 
 def bindings(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the names of all bindings of a project."""
-    own = {name for part in parts(chosen, provider) for name in part.bindings}
-    return BASE_BINDINGS | own
+    return {name for part in parts(chosen, provider) for name in part.bindings}
 
 
 def classes(chosen: list[str]) -> dict[str, str]:
@@ -368,7 +353,7 @@ def routes(chosen: list[str]) -> set[str]:
 
 def worker_first(chosen: list[str]) -> list[str]:
     """Return which paths the Worker answers although there are static files."""
-    paths = {route.split()[1] for route in routes(chosen)}
+    paths = {"/api/", *(route.split()[1] for route in routes(chosen))}
     segments = {path.split("/")[1] for path in paths}
     return sorted(f"/{segment}{rest}" for segment in segments for rest in ("", "/*"))
 
@@ -383,16 +368,11 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
         if FEATURES[name].routes
         for kind in ("html", "js")
     }
-    page = {"test/home.test.ts"} if "assets" in chosen else set()
-    locks = {
-        "test/access.test.ts",
-        "test/operator.test.ts",
-        "scripts/dev/api-token.mjs",
-    }
     return (
-        (BASE_FILES - page)
+        BASE_FILES
         | tests
         | others
-        | (locks if "API_TOKEN" in secrets(chosen) else set())
+        | ({"test/access.test.ts"} if "API_TOKEN" in secrets(chosen) else set())
+        | ({".dev.vars.example"} if secrets(chosen, provider) else set())
         | (panels if "assets" in chosen else set())
     )

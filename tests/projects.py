@@ -30,11 +30,14 @@ def readme(project: Path) -> str:
 
 
 def texts(project: Path) -> dict[str, str]:
-    """Return the text of every file of a project, by path, without its `.git`."""
+    """Return the text of every file of a project, by path.
+
+    Its `.git` is left out, and the secrets, of which one is random.
+    """
     return {
         path.relative_to(project).as_posix(): path.read_text()
         for path in sorted(project.rglob("*"))
-        if path.is_file() and ".git" not in path.parts
+        if path.is_file() and ".git" not in path.parts and path.name != ".dev.vars"
     }
 
 

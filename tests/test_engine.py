@@ -1,27 +1,21 @@
 """The engine, with features made for tests that use each of its joints."""
 
-import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from conftest import (
     FEATURES,
-    PROVIDERS,
     assert_clean,
     assert_tests_pass,
     copy_template,
     link_toolchain,
-    node,
     node_environment,
 )
-from dev_server import left_over, serve
-from projects import config
+from projects import config, package
 from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
@@ -60,15 +54,6 @@ def test_features_that_use_every_joint_are_clean_under_the_tools(make: Render) -
     )
 
 
-# The fixture asks for text alone, and has the tests of what all providers do.
-def test_every_provider_streams_what_the_model_says(make: Render) -> None:
-    ids = [provider["id"] for provider in PROVIDERS]
-    projects = [
-        make(["reply"], ai_provider=one, project_name=f"reply-{one}") for one in ids
-    ]
-    assert_works(*((project, "reply") for project in projects))
-
-
 def assert_works(*fixtures: tuple[Path, str]) -> None:
     """Check that the tools find nothing, and that the fixtures' tests pass.
 
@@ -80,42 +65,12 @@ def assert_works(*fixtures: tuple[Path, str]) -> None:
     assert_tests_pass(*(project / f"test/{name}.test.ts" for project, name in fixtures))
 
 
-def test_dev_runs_companions_beside_the_worker(make: Render) -> None:
-    with serve(make(["probe"])) as server:
-        answer = httpx.get(f"{server.url}/probe").json()
-        processes = server.processes()
-        status = server.stop()
-        log = server.log.read_text()
-
-    assert answer == {"source": "companion", "bytes": 1}
-    said = ("companion on ", "companion has stopped")
-    assert sorted(said, key=log.index) == list(said)
-    assert status == 0
-    assert left_over(processes) == []
-
-
-def test_companions_of_the_user_start_in_the_order_of_their_names(make: Render) -> None:
-    project = make(["probe"])
-    companions = project / "scripts/dev"
-    (companions / "README.md").write_text("No module.")
-    (companions / "before.mjs").write_text(
-        'export const start = () => console.log("before the companion");'
+def test_dev_runs_its_steps_before_and_beside_wrangler(make: Render) -> None:
+    manifest = package(make(["probe"]))
+    assert manifest["scripts"]["dev"] == (
+        "node scripts/probe-step.mjs before"
+        " && node scripts/probe-step.mjs beside wrangler dev"
     )
-    (companions / "zero.mjs").write_text(
-        'export const start = () => { throw new Error("out of order"); };'
-    )
-    result = subprocess.run(
-        [NODE, "scripts/dev.mjs"],
-        cwd=project,
-        env=node_environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert result.returncode == 1, "a Worker without its companion has started"
-    said = ("before the companion", "companion on ", "companion has stopped")
-    assert sorted(said, key=result.stdout.index) == list(said)
-    assert result.stderr == "out of order\n"
 
 
 def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> None:
@@ -128,7 +83,7 @@ def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> Non
         "text": True,
     }
     output = subprocess.run(deploy, check=True, **options).stdout
-    assert output.index("probe step before deploy") < output.index("exiting now")
+    assert output.index("probe step: deploy") < output.index("exiting now")
 
     (project / "scripts/probe-step.mjs").write_text("process.exit(3);")
     failed = subprocess.run(deploy, check=False, **options)
@@ -170,28 +125,3 @@ def test_the_example_of_secrets_names_each_and_holds_none(make: Render) -> None:
     lines = (make(["probe"]) / ".dev.vars.example").read_text().splitlines()
     values = [line for line in lines if line and not line.startswith("#")]
     assert values == ["API_TOKEN=", "PROBE_KEY="]
-
-
-def test_node_that_is_too_old_stops_the_install_with_one_line(
-    make: Render, tmp_path: Path
-) -> None:
-    project = make([])
-    # What an old Node.js would do: the script reads its version from the process.
-    old = tmp_path / "old.mjs"
-    old.write_text(
-        "Object.defineProperty(process.versions, 'node', { value: '20.20.2' });"
-    )
-    result = subprocess.run(
-        [NODE, "--import", old, "scripts/node-version.mjs"],
-        cwd=project,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
-    needed = json.loads((project / "package.json").read_text())["engines"]["node"]
-    assert needed.removeprefix(">=") in line
-    assert "20.20.2" in line
-    assert "nodejs.org" in line
-    node(project, project / "scripts/node-version.mjs")

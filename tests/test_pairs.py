@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import oracle
 from conftest import FEATURES, assert_checked, bundle_sizes
+from projects import package, texts
 
 Project = Callable[..., Path]
 
@@ -19,5 +21,9 @@ def test_pairs_are_clean_under_the_tools(project: Project, first: str) -> None:
     others = FEATURES[FEATURES.index(first) + 1 :]
     # Many at once: a process of the tools takes longer to start than to check one.
     pairs = [project([first, other]) for other in others]
+    for other, pair in zip(others, pairs, strict=True):
+        files = {path for path in texts(pair) if ".contract." not in path}
+        assert files == oracle.files([first, other])
+        assert set(package(pair)["dependencies"]) == oracle.packages([first, other])
     assert_checked(*pairs)
     bundle_sizes(*pairs)

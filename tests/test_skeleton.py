@@ -1,6 +1,5 @@
 """What the files of a project do for it, as the tools that read them see it."""
 
-import configparser
 import json
 import os
 import re
@@ -19,17 +18,16 @@ from conftest import (
     FEATURES,
     MANAGERS,
     commit,
+    copy_template,
     git,
     link_toolchain,
     node,
-    node_environment,
     release,
     run_copier,
     write_types,
 )
 from projects import config, package, texts
-from test_updates import EDITS
-from workbench import NODE, NPM, ROOT
+from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
 
@@ -49,7 +47,7 @@ def test_git_ignores_secrets_and_what_the_tools_write(render: Render) -> None:
         *(".env", ".env.local", ".wrangler/state", "dist/index.js"),
         *("node_modules/x", "client/node_modules/x", "worker-configuration.d.ts"),
     ]
-    kept = [".dev.vars.example", ".env.example", ".copier-answers.yml", "src/index.ts"]
+    kept = [".dev.vars.example", ".copier-answers.yml", "src/index.ts"]
     found = subprocess.run(
         ["git", "check-ignore", "--no-index", *ignored, *kept],
         cwd=project,
@@ -66,36 +64,6 @@ def test_git_keeps_the_line_breaks_of_the_formatter(render: Render) -> None:
     assert [line.rsplit(": ", 1)[1] for line in said] == ["auto", "lf"]
 
 
-# --- Editors ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "section", "indent"),
-    [
-        ("src/index.ts", "*", "tab"),
-        ("wrangler.jsonc", "wrangler.jsonc", "tab"),
-        (".github/workflows/ci.yml", "*.{md,yml}", "space"),
-    ],
-)
-def test_an_editor_that_obeys_the_editorconfig_changes_nothing(
-    render: Render, path: str, section: str, indent: str
-) -> None:
-    project = render(["alarms"])
-    config = configparser.ConfigParser()
-    config.read_string(f"[top]\n{(project / '.editorconfig').read_text()}")
-    settings = {**config["*"], **config[section]}
-    text = (project / path).read_text()
-
-    assert config["top"]["root"] == "true"
-    assert (settings["charset"], settings["end_of_line"]) == ("utf-8", "lf")
-    assert settings["trim_trailing_whitespace"] == "true"
-    assert settings["insert_final_newline"] == str(text.endswith("\n")).lower()
-    assert settings["indent_style"] == indent
-    indents = {line[0] for line in text.splitlines() if line[:1] in ("\t", " ")}
-    # A doc comment has a space before its asterisks.
-    assert ("\t" in indents) == (indent == "tab")
-
-
 # --- Node.js and packages -----------------------------------------------------
 
 
@@ -109,47 +77,11 @@ def needed_node() -> tuple[int, int]:
 MAJOR, MINOR = needed_node()
 
 
-@pytest.mark.parametrize(
-    ("version", "status"),
-    [
-        (f"{MAJOR - 1}.99.0", 1),
-        (f"{MAJOR}.{MINOR - 1}.9", 1),
-        (f"{MAJOR}.{MINOR}.0", 0),
-        (f"{MAJOR}.{MINOR + 1}.0", 0),
-        (f"{MAJOR + 1}.0.0", 0),
-    ],
-)
-def test_an_install_takes_exactly_the_versions_of_node_that_the_tools_take(
-    render: Render, tmp_path: Path, version: str, status: int
-) -> None:
-    project = render([])
-    # The script reads the version from the process.
-    pretend = tmp_path / "pretend.mjs"
-    pretend.write_text(
-        f"Object.defineProperty(process.versions, 'node', {{ value: '{version}' }});"
-    )
-    command = [NODE, "--import", pretend, "scripts/node-version.mjs"]
-    result = subprocess.run(command, cwd=project, capture_output=True)
-    assert result.returncode == status
-
-
-def test_an_install_looks_at_node_first(render: Render) -> None:
-    project = render([])
-    manifest = package(project)
-    # So that there is nothing to fetch.
-    manifest |= {"dependencies": {}, "devDependencies": {}}
-    (project / "package.json").write_text(json.dumps(manifest))
-    (project / "scripts/node-version.mjs").write_text("process.exit(3);\n")
-    install = [NPM, "install", "--offline", "--no-audit", "--no-fund"]
-    result = subprocess.run(install, cwd=project, env=node_environment())
-    assert result.returncode == 3
-
-
 def test_all_that_name_a_version_of_node_agree(render: Render) -> None:
     project = render([])
-    engines = package(project)["engines"]["node"]
-    assert engines == f">={MAJOR}.{MINOR}.0"
-    assert package(project)["devEngines"]["runtime"]["version"] == engines
+    runtime = package(project)["devEngines"]["runtime"]
+    needed = f">={MAJOR}.{MINOR}.0"
+    assert runtime == {"name": "node", "version": needed, "onFail": "error"}
     assert int((project / ".node-version").read_text()) >= MAJOR
 
 
@@ -309,37 +241,6 @@ def test_the_linter_leaves_alone_what_others_write(render: Render) -> None:
 # --- What people and their tools read -----------------------------------------
 
 
-def sections(text: str) -> dict[str, str]:
-    """Return the sections of a document of Markdown, by their headings."""
-    parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def test_tools_get_the_rules_of_each_feature_below_its_name(render: Render) -> None:
-    found = sections((render(FEATURES) / "AGENTS.md").read_text())
-    rules = {part["id"]: part["rules"] for part in CATALOG if "rules" in part}
-    assert rules
-    for feature, expected in rules.items():
-        title = next(p.get("title", feature) for p in CATALOG if p["id"] == feature)
-        lines = re.findall(r"^- (.*)$", found[title], re.MULTILINE)
-        assert lines[: len(expected)] == expected
-
-
-def test_tools_get_the_helpers_and_recipes_of_each_part(render: Render) -> None:
-    found = sections((render(FEATURES) / "AGENTS.md").read_text())
-    base = [yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")]
-    parts = [part for part in base if part["id"] != "sdk"] + CATALOG
-    helpers = {
-        f"| `{helper}` | {use} |"
-        for part in parts
-        for helper, use in part.get("helpers", {}).items()
-    }
-    recipes = {f"- {recipe}" for part in parts for recipe in part.get("recipes", [])}
-    assert helpers
-    assert helpers - set(found["Helpers"].splitlines()) == set()
-    assert recipes - set(found["Recipes"].splitlines()) == set()
-
-
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_a_copy_ends_with_the_commands_that_come_next(
     template: Path, tmp_path: Path, manager: str
@@ -432,29 +333,6 @@ def test_long_imports_stand_on_several_lines(render: Render, layout: str) -> Non
         assert [line for line in lines if len(line) > 80] == []
 
 
-def test_sections_stand_in_the_order_of_the_features(render: Render) -> None:
-    code = (render(FEATURES[::-1]) / "src/index.ts").read_text()
-    regions = re.findall(r"^// #region (\S+)$", code, re.MULTILINE)
-    assert [region for region in regions if region in FEATURES] == FEATURES
-    base = {
-        part["id"]: part["order"]
-        for part in (yaml.safe_load(p.read_text()) for p in ROOT.glob("base/*/*.yml"))
-    }
-    own, routed = regions[: regions.index("provider")], regions[: -len(FEATURES)]
-    assert own == sorted(own, key=base.__getitem__)
-    assert routed[len(own) + 1 :] == ["health"]
-
-
-def test_own_middleware_comes_after_the_base_and_before_every_route(
-    render: Render,
-) -> None:
-    code = (render(FEATURES) / "src/index.ts").read_text()
-    before, after = code.split("// Your middleware\n")
-    assert "app.use(" in before
-    assert re.findall(r"^app\.(?:get|post|put|delete)\(", before, re.MULTILINE) == []
-    assert "// #region health\n" in after
-
-
 def test_keys_of_features_stand_in_one_order(render: Render) -> None:
     first = list(config(render([])))
     keys = list(config(render(FEATURES)))
@@ -462,11 +340,6 @@ def test_keys_of_features_stand_in_one_order(render: Render) -> None:
     brought = keys[len(first) :]
     assert len(brought) > 1
     assert brought == sorted(brought)
-
-
-def test_auth_brings_a_lock_that_it_does_not_use(render: Render) -> None:
-    # For routes of the user's own.
-    assert "const operatorOnly" in (render(["auth"]) / "src/index.ts").read_text()
 
 
 def test_no_file_holds_what_the_template_should_have_filled_in(render: Render) -> None:
@@ -483,15 +356,6 @@ def test_every_file_ends_with_one_line_break(render: Render) -> None:
     assert [
         path for path, text in found.items() if not re.search(r"\S\n\Z", text)
     ] == []
-
-
-@pytest.mark.parametrize("features", [[], FEATURES], ids=len)
-def test_each_place_of_the_users_is_there_once(
-    render: Render, features: list[str]
-) -> None:
-    project = render(features)
-    for path, line, _ in EDITS:
-        assert (project / path).read_text().splitlines().count(line) == 1, line
 
 
 # --- The history of classes ---------------------------------------------------
@@ -520,10 +384,77 @@ def test_a_class_that_goes_and_comes_back_adds_entries_alone(
     assert {next(iter(entry)) for entry in config(project)["migrations"]} == {"tag"}
     lines = (project / "wrangler.jsonc").read_text().splitlines()
     for tag in ("v1", "v2", "v3", "v4"):
-        place = lines.index(
-            f'\t\t// Your migrations after {tag} (tags that start with "user-")'
-        )
-        assert lines[place + 1] == f"\t\t// End of your migrations after {tag}"
+        assert (
+            f"\t\t// Your migrations after {tag} go above this line"
+            " (tags that start with user-)"
+        ) in lines
+
+
+def test_own_middleware_comes_after_the_base_and_before_every_route(
+    render: Render,
+) -> None:
+    code = (render(FEATURES) / "src/index.ts").read_text()
+    before, after = code.split("// Your middleware\n")
+    assert re.findall(r"^app\.use\((\w*)", before, re.MULTILINE) == [
+        "",
+        "limitChanges",
+        "readSession",
+    ]
+    assert "app.route(" not in before
+    assert re.search(r"^app\.get\(", before, re.MULTILINE) is None
+    regions = re.findall(r"^// #region (\S+)$", after, re.MULTILINE)
+    assert [region for region in regions if region != "provider"] == FEATURES
+
+
+# --- Secrets ------------------------------------------------------------------
+
+
+def secrets_of(project: Path) -> dict[str, str]:
+    """Return what `.dev.vars` of a project says."""
+    lines = (project / ".dev.vars").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_a_copy_makes_a_token_of_its_own(render: Render) -> None:
+    first, second = (secrets_of(render(["queues"])) for _ in range(2))
+    assert re.fullmatch("[0-9a-f]{64}", first["API_TOKEN"])
+    assert first["API_TOKEN"] != second["API_TOKEN"]
+    assert first["UPSTREAM_API_KEY"] == ""
+    answers = (render(["queues"]) / ".copier-answers.yml").read_text()
+    assert "TOKEN" not in answers
+
+
+def test_without_secrets_there_is_no_file_for_them(render: Render) -> None:
+    assert not list(render(["websockets"]).glob(".dev.vars*"))
+
+
+def test_updates_write_the_first_secrets_and_leave_them_alone(
+    template: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "my-worker"
+    copy_template(tmp_path / "template")
+    release(tmp_path / "template", "1.0.0")
+    data = "--data=features=[]"
+    assert run_copier("copy", "--defaults", data, tmp_path / "template", project)
+    commit(project, "Start")
+    assert not (project / ".dev.vars").exists()
+
+    def update(features: str) -> str:
+        data = f"--data=features={features}"
+        result = run_copier("update", "--defaults", data, project)
+        assert result.returncode == 0
+        commit(project, "Update")
+        return result.stderr
+
+    update("[alarms]")
+    (token,) = secrets_of(project).values()
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    (project / ".dev.vars").write_text("API_TOKEN=mine\n")
+
+    assert ".dev.vars.example" in update("[alarms, queues]")
+    assert (project / ".dev.vars").read_text() == "API_TOKEN=mine\n"
+    assert "UPSTREAM_API_KEY=" in (project / ".dev.vars.example").read_text()
+    assert ".dev.vars" not in git(project, "ls-files").split()
 
 
 # --- The name of a living Worker ----------------------------------------------

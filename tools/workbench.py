@@ -184,6 +184,23 @@ def copy_project(folder: Path, *answers: str, template: Path = ROOT) -> None:
     )
 
 
+def dev_command(project: Path, *arguments: str) -> list[str | Path]:
+    """Returns the command that runs a project's `dev` script.
+
+    Args:
+        project: A project with its packages.
+        arguments: What goes on to the last command of the script.
+
+    Returns:
+        A shell which that last command replaces, so that signals reach it.
+    """
+    manifest = json.loads((project / "package.json").read_text("utf-8"))
+    *before, last = manifest["scripts"]["dev"].split(" && ")
+    script = " && ".join([*before, f'exec {last} "$@"'])
+    path = f'PATH="$PWD/node_modules/.bin:{TOOLS}:$PATH"'
+    return ["bash", "-c", f"export {path}; {script}", "dev", *arguments]
+
+
 def tracked_files() -> list[Path]:
     """Returns the files that a commit of the working tree would hold."""
     git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]

@@ -34,6 +34,12 @@ export class ApiError extends HTTPException {
 		this.headers = headers;
 		this.issues = options.issues;
 	}
+
+	override getResponse(): Response {
+		const { status, code, message, headers, issues } = this;
+		const body = errorBody(code, message, { issues });
+		return Response.json(body, { status, headers });
+	}
 }
 
 /** The body of every error. */
@@ -67,25 +73,11 @@ function describe(error: unknown): unknown {
 
 /** Tells whether pages of another site may call this Worker. */
 export function isAllowedOrigin(env: Env, origin: string): boolean {
-	return env.ALLOWED_ORIGINS.split(",").some((one) => one.trim() === origin);
+	return origin !== "" && env.ALLOWED_ORIGINS.split(/[, ]+/).includes(origin);
 }
 
 // What every request goes through, in this order.
 app.use(
-	cors({
-		origin: (origin, c) => (isAllowedOrigin(c.env, origin) ? origin : null),
-		credentials: true,
-		exposeHeaders: ["ETag", "Retry-After", "X-Request-Id"],
-		maxAge: 600,
-	}),
-	secureHeaders({
-		contentSecurityPolicy: {
-			defaultSrc: ["'none'"],
-			frameAncestors: ["'none'"],
-		},
-		strictTransportSecurity: "max-age=31536000",
-		overwrite: false, // A route keeps what it has set.
-	}),
 	async (c, next) => {
 		// Never the client's, which need not be unique.
 		c.set("requestId", crypto.randomUUID());
@@ -95,6 +87,20 @@ app.use(
 			c.header("Cache-Control", "no-store");
 		}
 	},
+	secureHeaders({
+		contentSecurityPolicy: {
+			defaultSrc: ["'none'"],
+			frameAncestors: ["'none'"],
+		},
+		strictTransportSecurity: "max-age=31536000",
+		overwrite: false, // A route keeps what it has set.
+	}),
+	cors({
+		origin: (origin, c) => (isAllowedOrigin(c.env, origin) ? origin : null),
+		credentials: true,
+		exposeHeaders: ["ETag", "Retry-After", "X-Request-Id"],
+		maxAge: 600,
+	}),
 	methodNotAllowed({
 		app,
 		onMethodNotAllowed: (c, methods) => {
@@ -108,12 +114,9 @@ app.use(
 app.notFound((c) => c.json(errorBody("not_found", "No such route."), 404));
 
 app.onError((error, c) => {
-	if (error instanceof ApiError) {
-		const { status, code, message, headers, issues } = error;
-		return c.json(errorBody(code, message, { issues }), status, headers);
-	}
-	// Hono's own middleware throws these, such as `basicAuth`.
-	if (error instanceof HTTPException && error.status < 500) {
+	const isApiError = error instanceof ApiError;
+	// Hono's own middleware throws the others, such as `basicAuth`.
+	if (isApiError || (error instanceof HTTPException && error.status < 500)) {
 		return error.getResponse();
 	}
 	const { requestId } = c.var;

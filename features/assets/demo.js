@@ -1,8 +1,6 @@
-import { find, onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/app.js";
 
 onSubmit("#assets form", async () => {
 	const { name } = await request("GET", "/api/hello");
 	return `Hello from ${name}.`;
 });
-
-find("#assets form", HTMLFormElement).requestSubmit();

@@ -2,5 +2,4 @@ import { Hono } from "hono";
 import type { AppEnv } from "../../base/base/worker";
 
 export const api = new Hono<AppEnv>();
-
 api.get("/api/hello", (c) => c.json({ name: "{project_name}" }));

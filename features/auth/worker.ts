@@ -15,7 +15,14 @@ import { requireTrustedOrigin } from "../../base/origin/worker";
 import { userIdSchema } from "../../base/user/worker";
 
 const SESSION_SECONDS = 24 * 60 * 60;
+
 const COOKIE = "auth_token";
+const COOKIE_OPTIONS = {
+	httpOnly: true,
+	secure: true,
+	sameSite: "Lax",
+	path: "/",
+} as const;
 
 const newSession = z.strictObject({
 	userId: userIdSchema,
@@ -36,33 +43,36 @@ declare module "hono" {
 }
 
 /** Middleware for all requests: finds the session, as `c.var.session`. */
-export async function readSession<E extends AppEnv>(
-	c: Context<E>,
+export async function readSession(
+	c: Context<AppEnv>,
 	next: Next,
 ): Promise<void> {
-	const cookie = getCookie(c, COOKIE);
-	const isRead = /^(GET|HEAD|OPTIONS)$/.test(c.req.method);
-	if (cookie && (!isRead || c.req.header("Upgrade"))) {
+	const isRead = c.req.method === "GET" || c.req.method === "HEAD";
+	if (getCookie(c, COOKIE) && (!isRead || c.req.header("Upgrade"))) {
 		// Browsers attach the cookie whichever site's page sends the request.
 		requireTrustedOrigin(c);
 	}
-	const token = bearerToken(c) || cookie;
-	const isSession = token && !(await hasApiToken(c));
-	c.set("session", isSession ? await findSession(c.env, token) : null);
+	const hasToken = await hasApiToken(c);
+	c.set("session", hasToken ? null : await findSession(c.env, sessionToken(c)));
 	await next();
 }
 
 async function findSession(env: Env, token: string): Promise<Session | null> {
-	const session = await env.AUTH_TOKENS.get<Session>(
-		await keyOf(token),
-		"json",
-	);
+	if (!token) {
+		return null;
+	}
+	const key = await sessionKey(token);
+	const session = await env.AUTH_TOKENS.get<Session>(key, "json");
 	const isLive = session && Date.parse(session.expiresAt) > Date.now();
 	return isLive ? session : null;
 }
 
+function sessionToken(c: Context<AppEnv>): string {
+	return bearerToken(c) || getCookie(c, COOKIE) || "";
+}
+
 /** Returns where KV holds a session. A leaked key opens nothing. */
-async function keyOf(token: string): Promise<string> {
+async function sessionKey(token: string): Promise<string> {
 	return String(await sha256(token));
 }
 
@@ -70,7 +80,7 @@ async function keyOf(token: string): Promise<string> {
 export const sessionOnly = createMiddleware<
 	AppEnv & { Variables: { session: Session } }
 >(async (c, next) => {
-	if (c.var.session === null) {
+	if (!c.var.session) {
 		throw unauthorized("Sign in first, or send the token of a session.");
 	}
 	await next();
@@ -89,16 +99,14 @@ export async function startSession<E extends AppEnv>(
 	const token = random.toBase64({ alphabet: "base64url", omitPadding: true });
 	const expires = new Date(Date.now() + SESSION_SECONDS * 1000);
 	const session: Session = { ...user, expiresAt: expires.toISOString() };
-	await c.env.AUTH_TOKENS.put(await keyOf(token), JSON.stringify(session), {
-		expirationTtl: SESSION_SECONDS,
-	});
-	setCookie(c, COOKIE, token, {
-		httpOnly: true,
-		secure: true,
-		sameSite: "Lax",
-		path: "/",
-		maxAge: SESSION_SECONDS,
-	});
+	await c.env.AUTH_TOKENS.put(
+		await sessionKey(token),
+		JSON.stringify(session),
+		{
+			expirationTtl: SESSION_SECONDS,
+		},
+	);
+	setCookie(c, COOKIE, token, { ...COOKIE_OPTIONS, maxAge: SESSION_SECONDS });
 	return { token, expiresAt: session.expiresAt };
 }
 
@@ -124,10 +132,9 @@ auth.get("/auth/session", (c) => {
 });
 
 auth.delete("/auth/session", async (c) => {
-	const token = bearerToken(c) || getCookie(c, COOKIE);
-	if (token) {
-		await c.env.AUTH_TOKENS.delete(await keyOf(token));
+	if (c.var.session) {
+		await c.env.AUTH_TOKENS.delete(await sessionKey(sessionToken(c)));
 	}
-	deleteCookie(c, COOKIE, { secure: true });
+	deleteCookie(c, COOKIE, COOKIE_OPTIONS);
 	return c.body(null, 204);
 });

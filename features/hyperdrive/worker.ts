@@ -1,51 +1,39 @@
 import { connect } from "node:net";
 import { Hono } from "hono";
 import postgres from "postgres";
+import * as z from "zod";
 import { operatorOnly } from "../../base/access/worker";
 import type { AppEnv } from "../../base/base/worker";
-import { ApiError, logError, logInfo } from "../../base/base/worker";
+import { ApiError, logError, parseInput } from "../../base/base/worker";
 
 const DATABASE_TIMEOUT_MS = 10_000;
 
-/**
- * An error of the database that no caller has turned into an answer of its own.
- *
- * The client gets a 502 that says nothing of it. Its cause is Postgres.js's error.
- */
+/** An error of the database. The client gets a 502 that says nothing of it. */
 export class DatabaseError extends ApiError {
 	/** PostgreSQL's code, such as `23505`; `undefined` when it did not answer. */
 	sqlState: string | undefined;
-	/** A message may quote a value; what does not is logged where it fails. */
-	isCausePrivate = true;
 
-	constructor(cause: unknown) {
-		const message = "The database failed. The logs say why.";
-		super(502, "database_failed", message, {}, { cause });
-		this.sqlState =
-			cause instanceof postgres.PostgresError ? cause.code : undefined;
+	constructor(sqlState: string | undefined) {
+		super(502, "database_failed", "The database failed. The logs say why.");
+		this.sqlState = sqlState;
 	}
 }
 
 /**
- * Asks the database through Hyperdrive: in a route, a Durable Object, an agent
- * or a step of a Workflow.
+ * Asks the database: in a route, a Durable Object, an agent or a Workflow's step.
  *
  * @param query Gets a client, which is closed afterwards. Values belong in the
  * tagged template, which sends them apart from the SQL.
- * @param about What the log line of a failure tells, such as a `requestId`.
- * @returns What `query` returned.
- * @throws What `query` threw; DatabaseError instead of an error of the database,
- * and when it takes too long.
+ * @throws What `query` throws; DatabaseError for an error of the database, and
+ * after ten seconds.
  */
 export async function hyperdriveQuery<T>(
 	env: Env,
 	query: (sql: postgres.Sql) => Promise<T>,
-	about: Record<string, unknown> = {},
 ): Promise<T> {
 	const { connectionString, host, port } = env.HYPERDRIVE;
-	// What lasts is Hyperdrive's own pool. A request would close its sockets when
-	// it ends, but a Durable Object keeps them. `sql.end()` closes them too, but
-	// the sockets of Postgres.js for Workers then throw where nobody can catch it.
+	// A Durable Object would keep the sockets. `sql.end()` closes them too, but
+	// then throws in Workers where nobody can catch it.
 	const end = new AbortController();
 	const broken = new Set<unknown>();
 	const options = {
@@ -58,84 +46,52 @@ export async function hyperdriveQuery<T>(
 	};
 	const sql = postgres(connectionString, options);
 	try {
-		return await Promise.race([query(sql), databaseTimeout(end.signal)]);
+		return await Promise.race([query(sql), noAnswer(end.signal)]);
 	} catch (error) {
-		if (isDatabaseFailure(error) || broken.has(error)) {
-			logDatabaseFailure(error, about);
-			throw new DatabaseError(error);
-		}
-		throw error;
+		throw databaseError(error, broken.has(error)) ?? error;
 	} finally {
 		end.abort();
 	}
 }
 
 // Postgres.js itself goes on trying for as long as connections break early.
-async function databaseTimeout(signal: AbortSignal): Promise<never> {
+async function noAnswer(signal: AbortSignal): Promise<never> {
 	await scheduler.wait(DATABASE_TIMEOUT_MS, { signal });
-	throw Object.assign(new Error(`No answer in ${DATABASE_TIMEOUT_MS} ms`), {
-		code: "CONNECTION_TIMEOUT",
-	});
+	throw Object.assign(new Error("No answer"), { code: "CONNECT_TIMEOUT" });
 }
 
-function isDatabaseFailure(error: unknown): boolean {
-	return (
-		error instanceof postgres.PostgresError ||
-		// Postgres.js's own: CONNECTION_CLOSED and the like.
-		/^(CONNECTION_(CLOSED|ENDED|DESTROYED|TIMEOUT)|CONNECT_TIMEOUT)$/.test(
-			Object(error).code,
-		)
-	);
-}
-
-/** Logs why the database failed, and nothing of what rows or queries hold. */
-function logDatabaseFailure(
+/** Logs an error of the database, without the values that it may quote. */
+function databaseError(
 	error: unknown,
-	about: Record<string, unknown>,
-): void {
-	if (!(error instanceof postgres.PostgresError)) {
-		logError("Database query failed", error, about);
-		return;
+	isBroken: boolean,
+): DatabaseError | undefined {
+	const isFromServer = error instanceof postgres.PostgresError;
+	const { code } = Object(error);
+	if (!isFromServer && !isBroken && !/^CONNECT/.test(code)) {
+		return undefined;
 	}
-	const { code: sqlState, constraint_name: constraint } = error;
-	if (sqlState.startsWith("23")) {
-		// The database works, and most callers have an answer to this.
-		logInfo("Database constraint violated", {
-			...about,
-			sqlState,
-			constraint,
-		});
-		return;
-	}
-	// The messages of data exceptions quote the value; `RAISE` says anything.
-	const isQuoting = /^(22|P0)/.test(sqlState);
-	const reason = isQuoting ? "The message is left out" : error;
-	logError("Database query failed", reason, { ...about, sqlState });
+	// Data errors, broken constraints and `RAISE` may quote values.
+	const isQuoting = isFromServer && /^(22|23|P0)/.test(error.code);
+	logError("Database query failed", isQuoting ? code : error, { code });
+	return new DatabaseError(isFromServer ? error.code : undefined);
 }
 
-function schemaName(schema: string): string {
-	if (!/^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(schema)) {
-		throw new ApiError(
-			400,
-			"invalid_schema",
-			"A schema has 1 to 63 letters, digits, `_` or `$`, and begins with a letter or `_`.",
-		);
-	}
-	return schema;
-}
+const tablesQuery = z.object({
+	schema: z
+		.string()
+		.regex(/^[A-Za-z_][\w$]{0,62}$/, "Must be a schema's name")
+		.default("public"),
+});
 
 export const database = new Hono<AppEnv>();
 
 database.get("/db/tables", operatorOnly, async (c) => {
-	const schema = schemaName(c.req.query("schema") ?? "public");
+	const { schema } = parseInput(tablesQuery, c.req.query(), "invalid_query");
 	const tables = await hyperdriveQuery(
 		c.env,
 		(sql) => sql`
 			SELECT schemaname AS schema, tablename AS name
-			FROM pg_tables
-			WHERE schemaname = ${schema}
-			ORDER BY tablename`,
-		{ requestId: c.var.requestId },
+			FROM pg_tables WHERE schemaname = ${schema} ORDER BY tablename`,
 	);
 	return c.json({ tables });
 });

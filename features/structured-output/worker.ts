@@ -12,7 +12,7 @@ const extractRequest = z.strictObject({
 	text: z.string().trim().min(1).max(10_000),
 });
 
-/** A calendar event. Providers take no limits of length in such a schema. */
+/** The answer of the model. Providers take no limits of length here. */
 const calendarEvent = z.strictObject({
 	name: z.string(),
 	date: z.string(),
@@ -23,11 +23,11 @@ export const extraction = new Hono<AppEnv>();
 
 extraction.post("/extract", operatorOnly, async (c) => {
 	const { text } = await readJson(c, extractRequest);
-	const calendar_event = await modelObject(c.env, {
-		schema: calendarEvent,
-		instructions: EVENT_INSTRUCTIONS,
+	const calendar_event = await modelObject(
+		c.env,
+		calendarEvent,
+		EVENT_INSTRUCTIONS,
 		text,
-		name: "calendar_event",
-	});
+	);
 	return c.json({ calendar_event });
 });

@@ -75,9 +75,9 @@ export class ChatRoom extends DurableObject<Env> {
 
 	/** Answers a client's close frame, which ends the handshake. */
 	override webSocketClose(socket: WebSocket, code: number): void {
-		// Some codes only say how a connection ended; no frame may carry them.
-		const isReserved = [1004, 1005, 1006, 1015].includes(code);
-		socket.close(isReserved ? 1000 : code, "Closed by the client");
+		// Only these are a client's own; no frame may carry some of the others.
+		const isOwn = code >= 3000 && code < 5000;
+		socket.close(isOwn ? code : 1000, "Closed by the client");
 	}
 
 	/** Closes a broken connection, such as one with a malformed frame. */

@@ -1,13 +1,13 @@
 import type { WorkflowEvent, WorkflowStep } from "cloudflare:workers";
 import { WorkflowEntrypoint } from "cloudflare:workers";
-import { NonRetryableError } from "cloudflare:workflows";
 import { Hono } from "hono";
+import { sha256 } from "hono/utils/crypto";
 import * as z from "zod";
 import { operatorOnly } from "../../base/access/worker";
 import type { AppEnv } from "../../base/base/worker";
 import { ApiError, logInfo, readJson } from "../../base/base/worker";
 
-const paramsSchema = z.strictObject({
+export const paramsSchema = z.strictObject({
 	email: z.email().max(254),
 	metadata: z.record(z.string(), z.string()),
 });
@@ -17,23 +17,21 @@ const approvalSchema = z.strictObject({ approved: z.boolean() });
 /** What an instance is started with. */
 type Params = z.infer<typeof paramsSchema>;
 
-/** The decision on it, and when it was made; `null` when nobody made one. */
+/** The decision, and when it was made: `null` when nobody made one in time. */
 type Decision = { approved: boolean; decidedAt: string | null };
 
 export const workflows = new Hono<AppEnv>();
 
 workflows.post("/workflows", operatorOnly, async (c) => {
 	const params = await readJson(c, paramsSchema);
-	// A client that sends a request again gives it the same key.
-	const id = c.req.header("Idempotency-Key") || crypto.randomUUID();
+	// A client that sends a request again gives it the same key. Hashed, any key
+	// makes an id.
+	const key = c.req.header("Idempotency-Key") || crypto.randomUUID();
+	const id = String(await sha256(key));
 	try {
 		await c.env.MY_WORKFLOW.create({ id, params });
 	} catch (error) {
-		if (isWorkflowError(error, "invalid_id")) {
-			const message = "Use 1 to 100 letters, digits, `-` and `_`.";
-			throw new ApiError(400, "invalid_idempotency_key", message);
-		}
-		if (!isWorkflowError(error, "already_exists")) {
+		if (!String(error).includes("instance.already_exists")) {
 			throw error;
 		}
 		const { status } = await findInstance(c.env, id);
@@ -49,21 +47,16 @@ workflows.get("/workflows/:id", operatorOnly, async (c) => {
 });
 
 workflows.post("/workflows/:id/approval", operatorOnly, async (c) => {
-	const { approved } = await readJson(c, approvalSchema);
+	const payload = await readJson(c, approvalSchema);
 	const id = c.req.param("id");
 	const { instance, status } = await findInstance(c.env, id);
 	if (["complete", "errored", "terminated"].includes(status)) {
 		const message = `This instance is ${status} and takes no decision.`;
 		throw new ApiError(409, "instance_ended", message);
 	}
-	await instance.sendEvent({ type: "approval", payload: { approved } });
+	await instance.sendEvent({ type: "approval", payload });
 	return c.json({ id, status }, 202);
 });
-
-/** Tells errors of Workflows apart: their text begins with a code. */
-function isWorkflowError(error: unknown, ...codes: string[]): boolean {
-	return codes.some((code) => String(error).includes(`instance.${code}`));
-}
 
 /** Finds an instance and its state. Throws a 404 without one. */
 async function findInstance(env: Env, id: string) {
@@ -72,7 +65,8 @@ async function findInstance(env: Env, id: string) {
 		const { status, output = null, error = null } = await instance.status();
 		return { instance, status, output, error };
 	} catch (error) {
-		if (isWorkflowError(error, "not_found", "invalid_id")) {
+		// Errors of Workflows differ in the code that their message begins with.
+		if (/\binstance\.(not_found|invalid_id)\b/.test(String(error))) {
 			throw new ApiError(404, "no_instance", "There is no such instance.");
 		}
 		throw error;
@@ -81,39 +75,38 @@ async function findInstance(env: Env, id: string) {
 
 /** Asks a person to approve a request, and acts on the decision. */
 export class MyWorkflow extends WorkflowEntrypoint<Env, Params> {
+	/**
+	 * Tells people that a decision is wanted. Like `carryOut`, it runs again when
+	 * it fails or takes too long: let what it calls recognise the `instanceId`.
+	 */
+	async askForApproval(event: WorkflowEvent<Params>): Promise<void> {
+		logInfo("Approval wanted", { instanceId: event.instanceId });
+	}
+
+	/** Acts on the decision. */
+	async carryOut(
+		event: WorkflowEvent<Params>,
+		decision: Decision,
+	): Promise<void> {
+		logInfo("Decision made", { instanceId: event.instanceId, ...decision });
+	}
+
 	/** Runs again whenever an instance resumes; steps with a result are skipped. */
-	override async run(
-		event: Readonly<WorkflowEvent<Params>>,
-		step: WorkflowStep,
-	): Promise<Params & Decision> {
-		const instance = event.instanceId;
-		const params = await step.do("check params", async () => {
-			const { data, error } = paramsSchema.safeParse(event.payload);
-			if (error) {
-				// No retry would help.
-				throw new NonRetryableError(z.prettifyError(error));
-			}
-			return data;
-		});
-		await step.do("ask for approval", async () => {
-			logInfo("Approval wanted", { instance });
-		});
+	override async run(event: WorkflowEvent<Params>, step: WorkflowStep) {
+		await step.do("ask for approval", () => this.askForApproval(event));
 		const decision = await waitForApproval(step);
 		if (decision.approved) {
 			await step.sleep("leave time to withdraw", "5 seconds");
 		}
-		return step.do(
+		await step.do(
 			"carry out decision",
 			{
 				retries: { limit: 5, delay: "5 seconds", backoff: "exponential" },
-				timeout: "1 minute",
+				timeout: "15 minutes",
 			},
-			// A step may run more than once: let what it does recognise a repeat.
-			async () => {
-				logInfo("Decision made", { instance, ...decision });
-				return { ...params, ...decision };
-			},
+			() => this.carryOut(event, decision),
 		);
+		return { ...event.payload, ...decision };
 	}
 }
 
@@ -123,6 +116,7 @@ async function waitForApproval(step: WorkflowStep): Promise<Decision> {
 		const { payload, timestamp } = await step.waitForEvent<z.infer<
 			typeof approvalSchema
 		> | null>("wait for approval", { type: "approval", timeout: "7 days" });
+		// An event that came past the route may hold anything.
 		const approved = payload?.approved === true;
 		return { approved, decidedAt: timestamp.toISOString() };
 	} catch (error) {

@@ -1,158 +1,227 @@
-import type { MessageParam } from "@anthropic-ai/sdk/resources";
-import type * as z from "zod";
-import type {
-	ModelEnd,
-	ModelMessage,
-	ModelOptions,
-	ModelQuestion,
-} from "../../base/model/worker";
-import {
-	ModelAnswerError,
-	modelAnswer,
-	modelParse,
-	modelToolList,
-	modelTurn,
-} from "../../base/model/worker";
-import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
+import type { BetaMessageStream } from "@anthropic-ai/sdk/lib/BetaMessageStream";
+import type { MessageStream } from "@anthropic-ai/sdk/lib/MessageStream";
+import type { ZodType } from "zod";
+import { ApiError, logError } from "../../base/base/worker";
 
-/**
- * How many characters of a conversation the model takes. That stays below the
- * 100,000 tokens beyond which the default model costs five times as much.
- */
-export const MODEL_WINDOW_CHARACTERS = 100_000;
+const MODEL_TIMEOUT_MS = 120_000;
+/** The limit of an answer, thinking included. */
+const MODEL_TOKENS = 8192;
 
-/** How a usable answer ends, and whether that cut it off. */
-const MODEL_ENDS: Record<string, { truncated: boolean }> = {
-	end_turn: { truncated: false },
-	tool_use: { truncated: false },
-	max_tokens: { truncated: true },
-	model_context_window_exceeded: { truncated: true },
-};
+/** Logs why the model gave no answer, and returns what the client may know. */
+function modelError(error: unknown): ApiError {
+	if (error instanceof ApiError) {
+		return error;
+	}
+	const { status, headers, requestID } = Object(error);
+	// An error's message may repeat what users wrote.
+	const reason = error instanceof Error ? error.constructor.name : error;
+	logError("The model gave no answer", reason, { status, requestID });
+	if (status === 429 || status === 529) {
+		const after = headers.get("Retry-After") ?? "60";
+		const message = "Try again later: the model is busy.";
+		return new ApiError(503, "model_busy", message, { "Retry-After": after });
+	}
+	return new ApiError(502, "model_failed", "The model gave no usable answer.");
+}
 
-/**
- * Makes a client for one request.
- *
- * @throws ApiError 503 without a key.
- */
+/** Makes a client for one request, since a connection belongs to one. */
 async function modelClient(env: Env) {
-	const options = modelOptions(
-		env,
-		"ANTHROPIC_API_KEY",
-		"https://api.anthropic.com",
-	);
+	if (!env.ANTHROPIC_API_KEY) {
+		const message = "Set ANTHROPIC_API_KEY: see Model in README.md.";
+		throw new ApiError(503, "model_not_configured", message);
+	}
 	// Imported here, so that only requests that ask the model wait for it.
 	const { Anthropic } = await import("@anthropic-ai/sdk");
-	return new Anthropic(options);
-}
-
-/** The part of a request that describes tools; without tools, none. */
-function modelToolParams(tools: ModelOptions["tools"]) {
-	const list = modelToolList(tools).map(({ name, description, schema }) => ({
-		name,
-		description,
-		input_schema: { ...schema, type: "object" as const },
-	}));
-	return list.length > 0 ? { tools: list } : {};
-}
-
-/**
- * Asks the model to go on with a conversation.
- *
- * @param messages The conversation, oldest message first.
- * @returns The pieces of the answer, as they come, and how it ended.
- * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no answer, also in the middle of one; a ModelRefusedError
- * when the conversation may be too long.
- */
-export function modelText(
-	env: Env,
-	messages: ModelMessage[],
-	options: ModelOptions = {},
-): AsyncGenerator<string, ModelEnd> {
-	const conversation = messages.flatMap<MessageParam>(({ role, content }) =>
-		role === "system" ? [] : [{ role, content }],
-	);
-	const tools = modelToolParams(options.tools);
-	return modelTurn("anthropic", options, async function* (results, signal) {
-		if (results.length > 0) {
-			conversation.push({
-				role: "user",
-				content: results.map(({ call, output }) => ({
-					type: "tool_result",
-					tool_use_id: call.id,
-					content: output,
-				})),
-			});
-		}
-		const client = await modelClient(env);
-		const stream = client.messages.stream(
-			{
-				model: env.AI_MODEL,
-				system: messages
-					.filter(({ role }) => role === "system")
-					.map(({ content }) => content)
-					.join("\n\n"),
-				messages: conversation,
-				max_tokens: MODEL_MAX_TOKENS,
-				...tools,
-			},
-			{ signal },
-		);
-		for await (const event of stream) {
-			if (
-				event.type === "content_block_delta" &&
-				event.delta.type === "text_delta" &&
-				event.delta.text !== ""
-			) {
-				yield event.delta.text;
-			}
-		}
-		const { content, stop_reason } = await stream.finalMessage();
-		const end = MODEL_ENDS[stop_reason ?? ""];
-		if (end === undefined) {
-			throw new ModelAnswerError(`It ended with ${stop_reason}`);
-		}
-		// Whole, since the model wants its thinking before a call back.
-		conversation.push({ role: "assistant", content });
-		return {
-			text: content
-				.flatMap((block) => (block.type === "text" ? [block.text] : []))
-				.join(""),
-			calls: content.filter((block) => block.type === "tool_use"),
-			...end,
-		};
+	return new Anthropic({
+		apiKey: env.ANTHROPIC_API_KEY,
+		baseURL: env.AI_GATEWAY_BASE_URL || null,
+		maxRetries: 0, // The client knows best whether to wait.
+		logLevel: "off", // It would log prompts and answers.
 	});
 }
 
+//% if "ai" in features or "agents" in features
+export type ModelMessage = {
+	role: "system" | "user" | "assistant";
+	content: string;
+};
+
 /**
- * Asks the model for an answer in JSON.
+ * Streams an answer as server-sent events: `{"text":…}` for each piece, then
+ * `[DONE]`, or `{"error":…}`. What fails before the first piece is thrown.
  *
- * @returns The answer, as the schema returns it.
- * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no such answer; what the question's signal aborts with.
+ * @param ask Asks the model, until the signal says that the client has left.
  */
-export function modelObject<Schema extends z.ZodType>(
+export async function modelEvents(
+	ask: (signal: AbortSignal) => AsyncGenerator<string>,
+): Promise<Response> {
+	const left = new AbortController();
+	const pieces = ask(left.signal);
+	let next = await pieces.next();
+	const body = new ReadableStream<string>({
+		async start(controller) {
+			const send = (event: string) => {
+				if (!left.signal.aborted) {
+					controller.enqueue(`${event}\n\n`);
+				}
+			};
+			// Only writing tells that a client has left while the model is silent.
+			const heartbeat = setInterval(send, 5000, ":");
+			try {
+				for (; !next.done; next = await pieces.next()) {
+					send(`data: ${JSON.stringify({ text: next.value })}`);
+				}
+				send("data: [DONE]");
+			} catch (thrown) {
+				const { code, message } = modelError(thrown);
+				send(`data: ${JSON.stringify({ error: { code, message } })}`);
+			}
+			clearInterval(heartbeat);
+			if (!left.signal.aborted) {
+				controller.close();
+			}
+		},
+		cancel: () => left.abort(),
+	});
+	return new Response(body.pipeThrough(new TextEncoderStream()), {
+		headers: { "Content-Type": "text/event-stream" },
+	});
+}
+
+//% if "agents" in features
+export type ModelTool = ReturnType<typeof modelTool>;
+
+/**
+ * Makes a tool. The model reads what it returns: text, or anything as JSON. Of
+ * what it throws, the model reads the message of an ApiError.
+ */
+export function modelTool<Input extends object>(
+	name: string,
+	description: string,
+	input: ZodType<Input>,
+	run: (input: Input) => unknown,
+) {
+	const { $schema, ...schema } = input.toJSONSchema();
+	return {
+		type: "custom" as const,
+		name,
+		description,
+		input_schema: { ...(schema as object), type: "object" as const },
+		parse: (sent: unknown): unknown => input.parse(sent),
+		async run(parsed: unknown): Promise<string> {
+			try {
+				const output = await run(parsed as Input);
+				return typeof output === "string"
+					? output
+					: JSON.stringify(output ?? null);
+			} catch (error) {
+				if (error instanceof ApiError) {
+					return error.message;
+				}
+				logError("A tool failed", error, { tool: name });
+				return "The tool failed.";
+			}
+		},
+	};
+}
+
+//% endif
+/** Yields the pieces of an answer, and makes sure that it is complete. */
+async function* piecesOf(
+	answer: MessageStream | BetaMessageStream,
+): AsyncGenerator<string> {
+	for await (const event of answer) {
+		if (
+			event.type === "content_block_delta" &&
+			event.delta.type === "text_delta"
+		) {
+			yield event.delta.text;
+		}
+	}
+	const { content, stop_reason } = await answer.finalMessage();
+	const isEnd = ["end_turn", "max_tokens", "tool_use"].includes(
+		stop_reason ?? "",
+	);
+	if (!isEnd || content.length === 0) {
+		throw modelError(`It ended with "${stop_reason}"`);
+	}
+}
+
+/**
+ * Asks the model to go on with a conversation. Yields the pieces of its answer,
+ * until the signal aborts; may throw an ApiError in the middle.
+ */
+export async function* modelText(
 	env: Env,
-	question: ModelQuestion<Schema>,
-): Promise<z.infer<Schema>> {
-	const { instructions, text } = question;
-	return modelAnswer("anthropic", question, async (schema, signal) => {
+	messages: ModelMessage[],
+	signal: AbortSignal,
+	//% if "agents" in features
+	tools: ModelTool[] = [],
+	//% endif
+): AsyncGenerator<string> {
+	// AbortSignal.timeout() cannot be cleared, and keeps what waits in memory.
+	const late = new AbortController();
+	const timer = setTimeout(() => late.abort(), MODEL_TIMEOUT_MS);
+	try {
+		const { messages: api, beta } = await modelClient(env);
+		const options = { signal: AbortSignal.any([signal, late.signal]) };
+		const params = {
+			model: env.AI_MODEL,
+			messages: messages.flatMap(({ role, content }) =>
+				role === "system" ? [] : [{ role, content }],
+			),
+			max_tokens: MODEL_TOKENS,
+			stream: true as const,
+		};
+		//% if "agents" in features
+		if (tools.length > 0) {
+			const rounds = { ...params, tools, max_iterations: 8 };
+			const answer = beta.messages.toolRunner(rounds, options);
+			for await (const round of answer) {
+				yield* piecesOf(round);
+			}
+			return;
+		}
+
+		//% endif
+		yield* piecesOf(api.stream(params, options));
+	} catch (error) {
+		if (!signal.aborted) {
+			throw modelError(error);
+		}
+	} finally {
+		clearTimeout(timer);
+	}
+}
+
+//% endif
+//% if "structured-output" in features
+/** Asks the model for an answer that fits a schema, without optional keys. */
+export async function modelObject<Output>(
+	env: Env,
+	schema: ZodType<Output>,
+	instructions: string,
+	text: string,
+): Promise<Output> {
+	try {
 		const client = await modelClient(env);
-		const { content, stop_reason } = await client.messages.create(
+		const { zodOutputFormat } = await import("@anthropic-ai/sdk/helpers/zod");
+		const { parsed_output, stop_reason } = await client.messages.parse(
 			{
 				model: env.AI_MODEL,
 				system: instructions,
 				messages: [{ role: "user", content: text }],
-				output_config: { format: { type: "json_schema", schema } },
-				max_tokens: MODEL_MAX_TOKENS,
+				output_config: { format: zodOutputFormat(schema) },
+				max_tokens: MODEL_TOKENS,
 			},
-			{ signal },
+			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },
 		);
 		if (stop_reason !== "end_turn") {
-			throw new ModelAnswerError(`It ended with ${stop_reason}`);
+			throw modelError(`It ended with "${stop_reason}"`);
 		}
-		// What the model has thought may stand before its text.
-		const answer = content.find(({ type }) => type === "text");
-		return modelParse(answer?.type === "text" ? answer.text : "");
-	});
+		return schema.parse(parsed_output);
+	} catch (error) {
+		throw modelError(error);
+	}
 }
+//% endif

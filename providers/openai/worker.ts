@@ -1,159 +1,217 @@
-import type { ChatCompletionMessageParam } from "openai/resources";
-import type * as z from "zod";
-import type {
-	ModelCall,
-	ModelEnd,
-	ModelMessage,
-	ModelOptions,
-	ModelQuestion,
-} from "../../base/model/worker";
-import {
-	ModelAnswerError,
-	modelAnswer,
-	modelParse,
-	modelToolList,
-	modelTurn,
-} from "../../base/model/worker";
-import { MODEL_MAX_TOKENS, modelOptions } from "../../base/sdk/worker";
+import type { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
+import type { ZodType } from "zod";
+import { ApiError, logError } from "../../base/base/worker";
 
-/**
- * How many characters of a conversation the model takes. That stays below the
- * 272,000 tokens beyond which the default model costs twice as much.
- */
-export const MODEL_WINDOW_CHARACTERS = 250_000;
+const MODEL_TIMEOUT_MS = 120_000;
+/** The limit of an answer, reasoning included. */
+const MODEL_TOKENS = 8192;
 
-/**
- * Makes a client for one request.
- *
- * @throws ApiError 503 without a key.
- */
+/** Logs why the model gave no answer, and returns what the client may know. */
+function modelError(error: unknown): ApiError {
+	if (error instanceof ApiError) {
+		return error;
+	}
+	const { status, headers, requestID } = Object(error);
+	// An error's message may repeat what users wrote.
+	const reason = error instanceof Error ? error.constructor.name : error;
+	logError("The model gave no answer", reason, { status, requestID });
+	if (status === 429) {
+		const after = headers.get("Retry-After") ?? "60";
+		const message = "Try again later: the model is busy.";
+		return new ApiError(503, "model_busy", message, { "Retry-After": after });
+	}
+	return new ApiError(502, "model_failed", "The model gave no usable answer.");
+}
+
+/** Makes a client for one request, since a connection belongs to one. */
 async function modelClient(env: Env) {
-	const options = modelOptions(
-		env,
-		"OPENAI_API_KEY",
-		"https://api.openai.com/v1",
-	);
+	if (!env.OPENAI_API_KEY) {
+		const message = "Set OPENAI_API_KEY: see Model in README.md.";
+		throw new ApiError(503, "model_not_configured", message);
+	}
 	// Imported here, so that only requests that ask the model wait for it.
 	const { OpenAI } = await import("openai");
-	return new OpenAI(options);
-}
-
-/** The part of a request that describes tools; without tools, none. */
-function modelToolParams(tools: ModelOptions["tools"]) {
-	const list = modelToolList(tools).map(({ name, description, schema }) => ({
-		type: "function" as const,
-		function: { name, description, parameters: schema },
-	}));
-	// In this API, the newer models call tools only when they do not think.
-	return list.length > 0
-		? { tools: list, reasoning_effort: "none" as const }
-		: {};
-}
-
-/**
- * Asks the model to go on with a conversation.
- *
- * @param messages The conversation, oldest message first.
- * @returns The pieces of the answer, as they come, and how it ended.
- * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no answer, also in the middle of one; a ModelRefusedError
- * when the conversation may be too long.
- */
-export function modelText(
-	env: Env,
-	messages: ModelMessage[],
-	options: ModelOptions = {},
-): AsyncGenerator<string, ModelEnd> {
-	const conversation: ChatCompletionMessageParam[] = [...messages];
-	const tools = modelToolParams(options.tools);
-	return modelTurn("openai", options, async function* (results, signal) {
-		conversation.push(
-			...results.map(({ call, output }) => ({
-				role: "tool" as const,
-				tool_call_id: call.id,
-				content: output,
-			})),
-		);
-		const client = await modelClient(env);
-		const stream = await client.chat.completions.create(
-			{
-				model: env.AI_MODEL,
-				messages: conversation,
-				max_completion_tokens: MODEL_MAX_TOKENS,
-				stream: true,
-				...tools,
-			},
-			{ signal },
-		);
-		let text = "";
-		let end: string | null = null;
-		const calls: (ModelCall & { input: string })[] = [];
-		for await (const { choices } of stream) {
-			// Gateways and servers like OpenAI's send chunks without either.
-			const choice = choices?.[0];
-			const piece = choice?.delta?.content ?? "";
-			if (piece !== "") {
-				text += piece;
-				yield piece;
-			}
-			for (const { index, id, function: called } of choice?.delta?.tool_calls ??
-				[]) {
-				calls[index] ??= { id: id ?? "", name: called?.name ?? "", input: "" };
-				calls[index].input += called?.arguments ?? "";
-			}
-			end = choice?.finish_reason ?? end;
-		}
-		if (end !== "stop" && end !== "tool_calls" && end !== "length") {
-			throw new ModelAnswerError(`It ended with ${end}`);
-		}
-		if (calls.length > 0) {
-			conversation.push({
-				role: "assistant",
-				content: text,
-				tool_calls: calls.map(({ id, name, input }) => ({
-					id,
-					type: "function",
-					function: { name, arguments: input },
-				})),
-			});
-		}
-		return { text, calls, truncated: end === "length" };
+	return new OpenAI({
+		apiKey: env.OPENAI_API_KEY,
+		baseURL: env.AI_GATEWAY_BASE_URL || null,
+		maxRetries: 0, // The client knows best whether to wait.
+		logLevel: "off", // It would log prompts and answers.
 	});
 }
 
+//% if "ai" in features or "agents" in features
+export type ModelMessage = {
+	role: "system" | "user" | "assistant";
+	content: string;
+};
+
 /**
- * Asks the model for an answer in JSON.
+ * Streams an answer as server-sent events: `{"text":…}` for each piece, then
+ * `[DONE]`, or `{"error":…}`. What fails before the first piece is thrown.
  *
- * @returns The answer, as the schema returns it.
- * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no such answer; what the question's signal aborts with.
+ * @param ask Asks the model, until the signal says that the client has left.
  */
-export function modelObject<Schema extends z.ZodType>(
+export async function modelEvents(
+	ask: (signal: AbortSignal) => AsyncGenerator<string>,
+): Promise<Response> {
+	const left = new AbortController();
+	const pieces = ask(left.signal);
+	let next = await pieces.next();
+	const body = new ReadableStream<string>({
+		async start(controller) {
+			const send = (event: string) => {
+				if (!left.signal.aborted) {
+					controller.enqueue(`${event}\n\n`);
+				}
+			};
+			// Only writing tells that a client has left while the model is silent.
+			const heartbeat = setInterval(send, 5000, ":");
+			try {
+				for (; !next.done; next = await pieces.next()) {
+					send(`data: ${JSON.stringify({ text: next.value })}`);
+				}
+				send("data: [DONE]");
+			} catch (thrown) {
+				const { code, message } = modelError(thrown);
+				send(`data: ${JSON.stringify({ error: { code, message } })}`);
+			}
+			clearInterval(heartbeat);
+			if (!left.signal.aborted) {
+				controller.close();
+			}
+		},
+		cancel: () => left.abort(),
+	});
+	return new Response(body.pipeThrough(new TextEncoderStream()), {
+		headers: { "Content-Type": "text/event-stream" },
+	});
+}
+
+//% if "agents" in features
+export type ModelTool = ReturnType<typeof modelTool>;
+
+/**
+ * Makes a tool. The model reads what it returns: text, or anything as JSON. Of
+ * what it throws, the model reads the message of an ApiError.
+ */
+export function modelTool<Input extends object>(
+	name: string,
+	description: string,
+	input: ZodType<Input>,
+	run: (input: Input) => unknown,
+) {
+	const { $schema, ...parameters } = input.toJSONSchema();
+	return {
+		type: "function" as const,
+		function: {
+			name,
+			description,
+			parameters: parameters as object,
+			parse: (json: string): object => input.parse(JSON.parse(json || "{}")),
+			async function(parsed: object): Promise<string> {
+				try {
+					const output = await run(parsed as Input);
+					return typeof output === "string"
+						? output
+						: JSON.stringify(output ?? null);
+				} catch (error) {
+					if (error instanceof ApiError) {
+						return error.message;
+					}
+					logError("A tool failed", error, { tool: name });
+					return "The tool failed.";
+				}
+			},
+		},
+	};
+}
+
+//% endif
+/** Yields the pieces of an answer, and makes sure that it is complete. */
+async function* piecesOf(answer: ChatCompletionStream): AsyncGenerator<string> {
+	for await (const { choices } of answer) {
+		if (choices[0]?.delta.content) {
+			yield choices[0].delta.content;
+		}
+	}
+	const [choice] = (await answer.finalChatCompletion()).choices;
+	const end = choice?.finish_reason ?? "";
+	if (!["stop", "length"].includes(end) || !choice?.message.content) {
+		throw modelError(`It ended with "${end}"`);
+	}
+}
+
+/**
+ * Asks the model to go on with a conversation. Yields the pieces of its answer,
+ * until the signal aborts; may throw an ApiError in the middle.
+ */
+export async function* modelText(
 	env: Env,
-	question: ModelQuestion<Schema>,
-): Promise<z.infer<Schema>> {
-	const { instructions, text, name = "answer" } = question;
-	return modelAnswer("openai", question, async (schema, signal) => {
+	messages: ModelMessage[],
+	signal: AbortSignal,
+	//% if "agents" in features
+	tools: ModelTool[] = [],
+	//% endif
+): AsyncGenerator<string> {
+	// AbortSignal.timeout() cannot be cleared, and keeps what waits in memory.
+	const late = new AbortController();
+	const timer = setTimeout(() => late.abort(), MODEL_TIMEOUT_MS);
+	try {
+		const { completions } = (await modelClient(env)).chat;
+		const options = { signal: AbortSignal.any([signal, late.signal]) };
+		const params = {
+			model: env.AI_MODEL,
+			messages,
+			max_completion_tokens: MODEL_TOKENS,
+			stream: true as const,
+		};
+		//% if "agents" in features
+		if (tools.length > 0) {
+			// In this API, newer models call tools only when they do not think.
+			const thoughtless = { ...params, reasoning_effort: "none" as const };
+			const rounds = { ...options, maxChatCompletions: 8 };
+			yield* piecesOf(completions.runTools({ ...thoughtless, tools }, rounds));
+			return;
+		}
+
+		//% endif
+		yield* piecesOf(completions.stream(params, options));
+	} catch (error) {
+		if (!signal.aborted) {
+			throw modelError(error);
+		}
+	} finally {
+		clearTimeout(timer);
+	}
+}
+
+//% endif
+//% if "structured-output" in features
+/** Asks the model for an answer that fits a schema, without optional keys. */
+export async function modelObject<Output>(
+	env: Env,
+	schema: ZodType<Output>,
+	instructions: string,
+	text: string,
+): Promise<Output> {
+	try {
 		const client = await modelClient(env);
-		const { choices } = await client.chat.completions.create(
+		const { zodResponseFormat } = await import("openai/helpers/zod");
+		const { choices } = await client.chat.completions.parse(
 			{
 				model: env.AI_MODEL,
 				messages: [
 					{ role: "system", content: instructions },
 					{ role: "user", content: text },
 				],
-				response_format: {
-					type: "json_schema",
-					json_schema: { name, strict: true, schema },
-				},
-				max_completion_tokens: MODEL_MAX_TOKENS,
+				response_format: zodResponseFormat(schema, "answer"),
+				max_completion_tokens: MODEL_TOKENS,
 			},
-			{ signal },
+			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },
 		);
-		const [choice] = choices;
-		if (choice?.finish_reason !== "stop" || choice.message.refusal) {
-			throw new ModelAnswerError(`It ended with ${choice?.finish_reason}`);
-		}
-		return modelParse(choice.message.content ?? "");
-	});
+		return schema.parse(choices[0]?.message.parsed);
+	} catch (error) {
+		throw modelError(error);
+	}
 }
+//% endif

@@ -10,9 +10,4 @@ declare module "vitest" {
 	}
 }
 
-/** Applies the migrations. A test needs it again after `reset()`. */
-export function migrate(): Promise<void> {
-	return applyD1Migrations(env.DB, inject("migrations"));
-}
-
-await migrate();
+await applyD1Migrations(env.DB, inject("migrations"));

@@ -1,3 +1,6 @@
-import { app } from "../../../base/http/worker";
+import { Hono } from "hono";
+import type { AppEnv } from "../../../base/base/worker";
 
-app.get("/echo", (c) => c.text("echo"));
+export const echoes = new Hono<AppEnv>();
+
+echoes.get("/echo", (c) => c.text("echo"));

@@ -34,21 +34,3 @@ it("runs on schedule", async () => {
 	await worker.scheduled(controller, env, createExecutionContext());
 	expect(await env.PROBE.getByName("probe").seen()).toContain("*/5 * * * *");
 });
-
-it("logs what fails while a handler works, and fails with it", async () => {
-	const log = vi.spyOn(console, "error").mockImplementation(() => {});
-	vi.spyOn(env.PROBE, "getByName").mockImplementation(() => {
-		throw new Error("out of order");
-	});
-	const message = { id: "1", timestamp: new Date(), attempts: 1, body: "x" };
-	const batch = createMessageBatch("{project_name}-probe", [message]);
-	const controller = createScheduledController({ cron: "*/5 * * * *" });
-	const ctx = createExecutionContext();
-	await expect(worker.queue(batch, env, ctx)).rejects.toThrow("out of order");
-	await expect(worker.scheduled(controller, env, ctx)).rejects.toThrow(
-		"out of order",
-	);
-	const lines = log.mock.calls.map(([line]) => JSON.parse(line).message);
-	expect(lines).toEqual(["Batch failed", "Cron job failed"]);
-	vi.restoreAllMocks();
-});

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import { DurableObject } from "cloudflare:workers";
 import type { MiddlewareHandler, Next } from "hono";
+import { Hono } from "hono";
 import {
 	decodeBase64,
 	decodeBase64Url,
@@ -8,14 +9,14 @@ import {
 	encodeBase64Url,
 } from "hono/utils/encode";
 import probeZod from "zod/v4";
-import type { AppEnv } from "../../../base/http/worker";
-import { app } from "../../../base/http/worker";
-import { operatorOnly } from "../../../base/operator/worker";
+import type { AppEnv } from "../../../base/base/worker";
+import { operatorOnly } from "../../../base/access/worker";
 
+export const probes = new Hono<AppEnv>();
 
 const probePass: MiddlewareHandler<AppEnv> = (_, next: Next) => next();
 
-app.get("/probe", probePass, (c) => {
+probes.get("/probe", probePass, (c) => {
 	const bytes = decodeBase64Url(encodeBase64Url(new Uint8Array([1]).buffer));
 	const text = decodeBase64(encodeBase64(bytes.buffer));
 	return c.json({
@@ -27,7 +28,7 @@ app.get("/probe", probePass, (c) => {
 	});
 });
 
-app.post("/probe", operatorOnly, async (c) => {
+probes.post("/probe", operatorOnly, async (c) => {
 	await c.env.PROBE_QUEUE.send("probe");
 	return c.body(null, 202);
 });

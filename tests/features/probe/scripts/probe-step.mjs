@@ -1,1 +1,1 @@
-console.log(`probe step before ${process.argv[2]}`);
+console.log("probe step:", ...process.argv.slice(2));
