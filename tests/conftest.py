@@ -425,11 +425,13 @@ def render(
     """Return a function that renders a project in this process.
 
     It takes the features and, as keywords, further answers; `source` names
-    another template than the working tree. It returns the project's folder.
+    another template than the working tree. The layout is `single-file` unless it
+    says otherwise. It returns the project's folder.
     """
 
     def render(features: list[str], source: Path = template, **answers: object) -> Path:
         name = str(answers.get("project_name", "my-worker"))
+        answers.setdefault("layout", "single-file")
         project = tmp_path_factory.mktemp("render") / name
         with quick_copier():
             copier.run_copy(

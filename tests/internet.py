@@ -16,7 +16,7 @@ from werkzeug import Request, Response
 import workbench
 from conftest import node_environment
 from dev_server import DevServer, serve
-from workbench import NODE, ROOT
+from workbench import ROOT, dev_command
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def serve_with(
         shutil.copy2(chromium, installed / "chrome-linux64" / "chrome")
         (installed / ".miniflare-install-complete").touch()
     (project / "entry.js").write_text(ENTRY % json.dumps(addresses))
-    command = [NODE, "scripts/dev.mjs", "entry.js"]
+    command = dev_command(project, "entry.js")
     with serve(project, command, environment_with(cache)) as server:
         yield server
 
@@ -218,5 +218,7 @@ class Model(HTTPServer):
         address = f'{empty[:-1]}{self.url_for("/")}"'
         assert empty in config.read_text()
         config.write_text(config.read_text().replace(empty, address))
-        (project / ".dev.vars").write_text(f"OPENAI_API_KEY={MODEL_KEY}\n")
+        secrets = project / ".dev.vars"
+        key = "OPENAI_API_KEY="
+        secrets.write_text(secrets.read_text().replace(key, f"{key}{MODEL_KEY}"))
         return project

@@ -185,9 +185,10 @@ export class AiAgent extends Agent<Env, AgentState> {
 		}
 	}
 
-	/** Logs what else fails. Of an Error, the library would send clients the stack. */
+	/** Logs what else fails, which no client may see. */
 	override onError(connectionOrError: unknown, error?: unknown): never {
 		logError("The agent failed", error ?? connectionOrError);
+		// biome-ignore lint/style/useThrowOnlyError: clients get the stack of an Error.
 		throw "The agent failed";
 	}
 

@@ -24,9 +24,9 @@ export const conversation = z.strictObject({
 		),
 });
 
-export const chat = new Hono<AppEnv>();
+export const aiChat = new Hono<AppEnv>();
 
-chat.post("/ai/chat", operatorOnly, async (c) => {
+aiChat.post("/ai/chat", operatorOnly, async (c) => {
 	const { messages } = await readJson(c, conversation);
 	return modelEvents((signal) => modelText(c.env, messages, signal));
 });

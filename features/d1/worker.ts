@@ -22,9 +22,6 @@ const notesQuery = z.object({
 	limit: z.coerce.number().int().min(1).max(100).default(20),
 });
 
-/** Some of the notes, and where the next ones begin. */
-export type NotesPage = { notes: Note[]; nextCursor: string | null };
-
 export const notes = new Hono<AppEnv>();
 
 notes.get("/notes", async (c) => {
@@ -60,10 +57,10 @@ function noNote(): ApiError {
  * Lists notes, the newest first. From page to page, a note that stays comes
  * exactly once, whatever is added or deleted meanwhile.
  */
-async function listNotes(
+export async function listNotes(
 	env: Env,
 	{ cursor, limit }: z.infer<typeof notesQuery>,
-): Promise<NotesPage> {
+): Promise<{ notes: Note[]; nextCursor: string | null }> {
 	// One more than asked for says whether there is a next page.
 	const { results } = await env.DB.prepare(
 		`SELECT id, title, body, created_at AS createdAt

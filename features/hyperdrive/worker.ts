@@ -48,7 +48,15 @@ export async function hyperdriveQuery<T>(
 	try {
 		return await Promise.race([query(sql), noAnswer(end.signal)]);
 	} catch (error) {
-		throw databaseError(error, broken.has(error)) ?? error;
+		const { code } = Object(error);
+		const isAnswer = error instanceof postgres.PostgresError;
+		if (!isAnswer && !broken.has(error) && !/^CONNECT/.test(code)) {
+			throw error;
+		}
+		// Data errors, broken constraints and `RAISE` may quote values.
+		const isQuoting = isAnswer && /^(22|23|P0)/.test(code);
+		logError("Database query failed", isQuoting ? code : error, { code });
+		throw new DatabaseError(isAnswer ? code : undefined);
 	} finally {
 		end.abort();
 	}
@@ -60,26 +68,9 @@ async function noAnswer(signal: AbortSignal): Promise<never> {
 	throw Object.assign(new Error("No answer"), { code: "CONNECT_TIMEOUT" });
 }
 
-/** Logs an error of the database, without the values that it may quote. */
-function databaseError(
-	error: unknown,
-	isBroken: boolean,
-): DatabaseError | undefined {
-	const isFromServer = error instanceof postgres.PostgresError;
-	const { code } = Object(error);
-	if (!isFromServer && !isBroken && !/^CONNECT/.test(code)) {
-		return undefined;
-	}
-	// Data errors, broken constraints and `RAISE` may quote values.
-	const isQuoting = isFromServer && /^(22|23|P0)/.test(error.code);
-	logError("Database query failed", isQuoting ? code : error, { code });
-	return new DatabaseError(isFromServer ? error.code : undefined);
-}
-
 const tablesQuery = z.object({
 	schema: z
-		.string()
-		.regex(/^[A-Za-z_][\w$]{0,62}$/, "Must be a schema's name")
+		.stringFormat("identifier", /^[A-Za-z_][\w$]{0,62}$/)
 		.default("public"),
 });
 

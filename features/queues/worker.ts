@@ -8,13 +8,13 @@ const UPSTREAM_TIMEOUT_MS = 10_000;
 
 /** A request as the queue holds it and the upstream gets it. */
 export type QueuedRequest = {
-	/** Stays the same however often the message arrives. */
+	/** The same however often it arrives: tells the upstream of a repeat. */
 	requestId: string;
 	/** When it came in, in ISO 8601. */
 	timestamp: string;
 	method: string;
 	path: string;
-	/** No others: a reader of the queue must not learn credentials. */
+	/** No others: the queue must hold no credentials. */
 	headers: Partial<Record<"content-type" | "user-agent", string | undefined>>;
 	body: unknown;
 };
@@ -67,27 +67,27 @@ function requireUpstream(env: Env): void {
 }
 
 /**
- * Posts a batch to the upstream. When the upstream refuses it, posts the messages
- * one by one, so that one bad message does not hold up the others.
+ * Posts a batch to the upstream. After a refusal, posts its messages one by one,
+ * so that a bad one takes no other along.
  */
 export async function deliverRequests(
 	{ messages }: MessageBatch,
 	env: Env,
 ): Promise<void> {
 	const answer = await postMessages(env, messages);
+	const isSplit = answer === "refused" && messages.length > 1;
 	for (const message of messages) {
-		const mustPostAlone = answer === "refused" && messages.length > 1;
-		const own = mustPostAlone ? await postMessages(env, [message]) : answer;
+		const own = isSplit ? await postMessages(env, [message]) : answer;
 		if (own === "taken") {
 			message.ack();
 		} else {
-			// Again after `retry_delay`, and in the end to the dead-letter queue.
+			// Comes again after `retry_delay`; in the end, to the dead-letter queue.
 			message.retry();
 		}
 	}
 }
 
-/** Posts messages as one batch. Only "refused" is about their content. */
+/** Posts messages as one batch. Only "refused" says that one of them is bad. */
 async function postMessages(
 	env: Env,
 	messages: readonly Message[],

@@ -101,7 +101,7 @@ describe("POST /workflows", () => {
 		expect(await workflow.get()).toHaveLength(1);
 	});
 
-	it.each(["!", "-", '"8e03978e"', "\u00fc", "~".repeat(2000)])(
+	it.each(["!", "-", '"8e03978e"', "~".repeat(2000)])(
 		"takes the key %j",
 		async (key) => {
 			const headers = { "Idempotency-Key": key };

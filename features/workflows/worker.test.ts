@@ -1,6 +1,6 @@
 import { introspectWorkflow } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const ADA = { email: "ada@example.com", metadata: { plan: "pro" } };

@@ -167,6 +167,7 @@ export async function* modelText(
 		const options = { signal: AbortSignal.any([signal, late.signal]) };
 		const params = {
 			model: env.AI_MODEL,
+			system: messages.find(({ role }) => role === "system")?.content ?? "",
 			messages: messages.flatMap(({ role, content }) =>
 				role === "system" ? [] : [{ role, content }],
 			),
@@ -179,6 +180,9 @@ export async function* modelText(
 			const answer = beta.messages.toolRunner(rounds, options);
 			for await (const round of answer) {
 				yield* piecesOf(round);
+			}
+			if ((await answer.done()).stop_reason === "tool_use") {
+				throw modelError("It calls tools without end");
 			}
 			return;
 		}
