@@ -500,7 +500,7 @@ VALUES = {
         "wrangler.jsonc", r'(?<="id": ")0{32}', f"{8:032x}", chosen("hyperdrive")
     ),
     "size of a message": Value(
-        "src/", r"(?<=CHAT_MESSAGE_BYTES = )65_536", "1_000", chosen("websockets")
+        "src/", r"(?<= MESSAGE_BYTES = )65_536", "1_000", chosen("websockets")
     ),
     "length of a session": Value(
         "src/", r"(?<=AUTH_SESSION_SECONDS = )24 \* 60 \* 60", "60", chosen("auth")

@@ -127,7 +127,6 @@ FEATURES = {
             "public/favicon.svg",
             "public/index.html",
             "public/style.css",
-            "tsconfig.public.json",
         ),
         routes=("GET /api/hello",),
         names=("ASSETS", "run_worker_first", "public/", "/api/hello"),

@@ -225,9 +225,21 @@ def recorded(project: Path) -> dict[str, object]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return each file below a folder, by its path there."""
+    """Return each file below a folder, by its path there, without random secrets."""
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    found = {path.relative_to(folder).as_posix(): path for path in paths}
+    found.pop(".dev.vars", None)
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+@pytest.mark.parametrize(("count", "layout"), [(3, "single-file"), (4, "modules")])
+def test_more_than_three_features_are_modules(
+    template: Path, tmp_path: Path, count: int, layout: str
+) -> None:
+    data = f"--data=features=[{', '.join(FEATURES[:count])}]"
+    assert run_copier("copy", "--defaults", data, template, tmp_path).returncode == 0
+    recorded = yaml.safe_load((tmp_path / ".copier-answers.yml").read_text())
+    assert recorded["layout"] == layout
 
 
 # --- Without prompts ----------------------------------------------------------
@@ -719,7 +731,7 @@ def test_an_update_takes_no_preset(committed: Callable[..., Path]) -> None:
     project = committed(["alarms"])
     line = refusal(run_quick_copier(*UPDATE, "--data=preset=d1-api", project))
     assert "Leave it out" in line
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
 
 def test_an_update_leaves_the_features_as_they_are(
@@ -877,7 +889,7 @@ def test_an_update_refuses_another_project_name(committed: Callable[..., Path]) 
     assert "'other'" in line
     assert "'living'" in line
     assert "deployed" in line
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
 
 def test_an_update_in_a_terminal_refuses_another_project_name(
@@ -893,7 +905,7 @@ def test_an_update_in_a_terminal_refuses_another_project_name(
     updating.send(CTRL_C)
     assert asked_on == 1
     assert ended(updating) != 0
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
 
 def test_an_update_accepts_the_same_project_name(
@@ -927,7 +939,7 @@ def test_an_update_refuses_a_feature_whose_file_is_the_users(
     update = [*UPDATE, f"--data=features=[auth, {feature}]", project]
     line = refusal(run_quick_copier(*update))
     assert f"Rename your {path} first, since '{feature}' brings a file" in line
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
     (project / path).rename((project / path).with_stem("mine"))
     commit(project, "Rename it")
@@ -954,7 +966,7 @@ def test_an_update_in_a_terminal_refuses_a_feature_whose_file_is_the_users(
     updating.expect_exact("Rename your src/queues.ts first")
     updating.send(CTRL_C)
     assert ended(updating) != 0
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
 
 # --- Durable Object classes that an update would remove -----------------------
@@ -969,7 +981,7 @@ def test_removing_a_class_without_consent_is_refused(
     assert "Reminder" in line
     assert "ChatRoom" not in line
     assert "--data delete_data=true" in line
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
 
 def test_classes_go_with_consent_which_is_not_recorded(
@@ -997,7 +1009,7 @@ def test_a_terminal_asks_before_classes_go_and_no_keeps_everything(
     updating.send("n")
     assert ended(updating) != 0
     assert "Traceback" not in updating.before
-    assert git(project, "status", "--porcelain", "--ignored") == ""
+    assert git(project, "status", "--porcelain") == ""
 
 
 def test_a_feature_that_is_dropped_at_the_prompt_goes_after_a_yes(

@@ -1,10 +1,10 @@
 import { env, exports } from "cloudflare:workers";
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 
 const write = vi.spyOn(env.USER_EVENTS, "writeDataPoint");
 
-beforeEach(() => {
-	write.mockReset();
+afterEach(() => {
+	vi.resetAllMocks();
 });
 
 function post(body: string, type = "application/json"): Promise<Response> {

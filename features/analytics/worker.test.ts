@@ -1,11 +1,11 @@
 import { env, exports } from "cloudflare:workers";
-import { beforeEach, expect, it, vi } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 
 // Here the binding writes nowhere: what reaches it is all there is to see.
 const write = vi.spyOn(env.USER_EVENTS, "writeDataPoint");
 
-beforeEach(() => {
-	write.mockReset();
+afterEach(() => {
+	vi.resetAllMocks();
 });
 
 function record(event: object): Promise<Response> {
@@ -41,5 +41,4 @@ it("answers 500 when the binding refuses", async () => {
 	write.mockThrow(new TypeError("the dataset is full"));
 	expect((await record({ userId: "ada", event: "signup" })).status).toBe(500);
 	expect(log).toHaveBeenCalledTimes(1);
-	log.mockRestore();
 });

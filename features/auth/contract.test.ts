@@ -288,10 +288,11 @@ describe("GET /auth/session", () => {
 	});
 
 	it("answers 500 when KV fails, and logs no token", async () => {
+		const log = vi.spyOn(console, "error").mockImplementation(() => {});
 		vi.spyOn(env.AUTH_TOKENS, "get").mockRejectedValue(new Error("KV is down"));
 		const response = await ask("GET /auth/session", bearer("some-token"));
 		expect(response.status).toBe(500);
-		expect(console.error).toHaveBeenCalledExactlyOnceWith(
+		expect(log).toHaveBeenCalledExactlyOnceWith(
 			expect.not.stringContaining("some-token"),
 		);
 	});

@@ -60,6 +60,7 @@ describe("POST /notes", () => {
 		['"; DELETE FROM notes WHERE "1" = "1'],
 		["?1 $1 :title \\ % _"],
 		["Grüße, 你好, 👩‍👩‍👧"],
+		["a\0b"],
 		["é".repeat(200)],
 	])("takes %j as text and nothing else", async (title) => {
 		const body = title.repeat(5);

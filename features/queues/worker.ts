@@ -8,7 +8,7 @@ const UPSTREAM_TIMEOUT_MS = 10_000;
 
 /** A request as the queue holds it and the upstream gets it. */
 export type QueuedRequest = {
-	/** The same however often it arrives: tells the upstream of a repeat. */
+	/** By this, the upstream recognises a repeat. */
 	requestId: string;
 	/** When it came in, in ISO 8601. */
 	timestamp: string;
@@ -92,8 +92,8 @@ async function postMessages(
 	env: Env,
 	messages: readonly Message[],
 ): Promise<"taken" | "refused" | "failed"> {
-	const requests = messages.map(({ body }) => body as QueuedRequest | null);
-	const requestIds = requests.map((request) => request?.requestId);
+	const bodies = messages.map(({ body }) => body as QueuedRequest | null);
+	const requestIds = bodies.map((body) => body?.requestId);
 	try {
 		requireUpstream(env);
 		const response = await fetch(env.UPSTREAM_API_URL, {
@@ -104,8 +104,8 @@ async function postMessages(
 			},
 			body: JSON.stringify({
 				timestamp: new Date().toISOString(),
-				batchSize: requests.length,
-				requests,
+				batchSize: bodies.length,
+				requests: bodies,
 			}),
 			redirect: "manual", // Followed, it could become a GET that succeeds.
 			signal: AbortSignal.timeout(UPSTREAM_TIMEOUT_MS),

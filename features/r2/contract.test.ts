@@ -13,17 +13,14 @@ type Sent = Record<string, string>;
 
 const log = vi.spyOn(console, "error");
 
-beforeEach(() => {
-	log.mockImplementation(() => {});
-});
-
 afterEach(async () => {
-	// Whatever a stranger or a client sends is no error of this Worker's.
+	// Nothing that clients send may fill the log.
 	expect(log).not.toHaveBeenCalled();
 	const { objects } = await env.BUCKET.list();
 	await env.BUCKET.delete(objects.map(({ key }) => key));
 });
 
+/** Sends a request as anybody may. */
 function request(
 	method: string,
 	path: string,
@@ -34,14 +31,12 @@ function request(
 	return exports.default.fetch(new Request(`https://example.com${path}`, init));
 }
 
-/** Reads as anybody may. */
 function get(path: string, headers: Sent = {}) {
 	return request("GET", path, headers);
 }
 
-function put(path: string, body: string | Blob = TEXT, headers: Sent = {}) {
-	const size = typeof body === "string" ? body.length : body.size;
-	const length = { "Content-Length": String(size) };
+function put(path: string, body = TEXT, headers: Sent = {}) {
+	const length = { "Content-Length": String(body.length) };
 	return request("PUT", path, { ...OPERATOR, ...length, ...headers }, body);
 }
 
@@ -63,16 +58,15 @@ describe("a file", () => {
 			const deleted = await request("DELETE", "/files/a", OPERATOR);
 			expect(deleted.status).toBe(204);
 		}
-		const gone = await get("/files/a");
-		expect(gone.status).toBe(404);
-		expect(await codeOf(gone)).toBe("no_file");
+		expect(await codeOf(await get("/files/a"))).toBe("no_file");
 	});
 
-	it("is sent with all of its headers, and with them alone to HEAD", async () => {
+	it("is sent to anybody, and HEAD gets its headers", async () => {
 		await put("/files/n/a.txt", TEXT, { "Content-Type": "text/html" });
 		const whole = await get("/files/n/a.txt");
 		expect(await whole.text()).toBe(TEXT);
-		expect(Object.fromEntries(whole.headers)).toMatchObject({
+		const headers = Object.fromEntries(whole.headers);
+		expect(headers).toMatchObject({
 			"accept-ranges": "bytes",
 			"cache-control": "no-cache",
 			"content-disposition": "attachment; filename*=UTF-8''a.txt",
@@ -84,29 +78,21 @@ describe("a file", () => {
 			"last-modified": expect.stringMatching(/^\w{3}, \d\d \w{3} .* GMT$/),
 			"x-content-type-options": "nosniff",
 		});
+		const range = { Range: "bytes=0-1" };
+		const head = await request("HEAD", "/files/n/a.txt", range);
+		expect([head.status, await head.text()]).toEqual([200, ""]);
 		const id = { "x-request-id": expect.any(String) };
-		const head = await request("HEAD", "/files/n/a.txt", {
-			Range: "bytes=0-1",
-		});
-		expect(head.status).toBe(200);
-		expect(await head.text()).toBe("");
-		expect(Object.fromEntries(head.headers)).toEqual({
-			...Object.fromEntries(whole.headers),
-			...id,
-		});
+		expect(Object.fromEntries(head.headers)).toEqual({ ...headers, ...id });
 		expect((await request("HEAD", "/files/none")).status).toBe(404);
 	});
 
-	it("may be empty, or have 25 MiB", async () => {
+	it("may be empty", async () => {
 		expect((await put("/files/empty", "")).status).toBe(201);
 		const empty = await get("/files/empty");
 		expect([empty.status, await empty.text()]).toEqual([200, ""]);
-		const most = await put("/files/most", new Blob([new Uint8Array(26214400)]));
-		expect(await most.json()).toMatchObject({ size: 26_214_400 });
 	});
 
 	it.each([
-		["image/png", "image/png"],
 		["Text/HTML;charset=utf-8", "Text/HTML;charset=utf-8"],
 		["image/svg+xml", "image/svg+xml"],
 		["text/javascript", "application/octet-stream"],
@@ -121,20 +107,14 @@ describe("a file", () => {
 		expect(headers.get("Content-Type")).toBe(sent);
 	});
 
-	it("keeps only its type of what a request says", async () => {
-		await put("/files/a", TEXT, {
-			"Content-Type": "text/plain",
-			"Content-Disposition": "inline",
-			"Cache-Control": "max-age=9",
-		});
+	it("keeps only its type, and is sent with nothing else", async () => {
+		const more = { "Content-Disposition": "inline", "Cache-Control": "public" };
+		await put("/files/a", TEXT, { "Content-Type": "text/plain", ...more });
 		const file = await env.BUCKET.head("a");
 		expect(file?.httpMetadata).toEqual({ contentType: "text/plain" });
-	});
-
-	it("is an attachment, whatever others have stored with it", async () => {
-		const httpMetadata = { contentDisposition: "inline", cacheControl: "no" };
-		await env.BUCKET.put("a", TEXT, { httpMetadata });
-		const { headers } = await get("/files/a");
+		const httpMetadata = new Headers(more);
+		await env.BUCKET.put("b", TEXT, { httpMetadata });
+		const { headers } = await get("/files/b");
 		expect(headers.get("Content-Disposition")).toMatch(/^attachment;/);
 		expect(headers.get("Cache-Control")).toBe("no-cache");
 	});
@@ -142,51 +122,49 @@ describe("a file", () => {
 
 describe("a key", () => {
 	it.each([
-		["/files/a/b/c.tar.gz", "a/b/c.tar.gz", "c.tar.gz"],
-		["/files/a%2Fb", "a/b", "b"],
-		["/files//a//b", "/a//b", "b"],
-		["/files/a/", "a/", "file"],
-		["/files/%C3%BC%20%F0%9F%98%80", "ü 😀", "ü 😀"],
-		["/files/two words", "two words", "two words"],
-		["/files/100%25", "100%", "100%"],
-		["/files/%252e%252e", "%2e%2e", "%2e%2e"],
-		["/files/.htaccess", ".htaccess", ".htaccess"],
-		["/files/.../a..b...", ".../a..b...", "a..b..."],
-		["/files/a%22%3B%27(b)*", "a\";'(b)*", "a\";'(b)*"],
-		["/files/a?b=c", "a", "a"],
-		["/%66iles/files/a", "files/a", "a"],
-		[`/files/${encodeURIComponent(LONGEST)}`, LONGEST, LONGEST],
-	])("of the path %j is %j", async (path, key, name) => {
-		expect(await (await put(path)).json()).toMatchObject({ key });
+		["a/b/c.tar.gz", "a/b/c.tar.gz", "c.tar.gz"],
+		["a%2Fb", "a/b", "b"],
+		["/a//b", "/a//b", "b"],
+		["a/", "a/", "file"],
+		["%C3%BC%20%F0%9F%98%80", "ü 😀", "ü 😀"],
+		["two words", "two words", "two words"],
+		["100%25", "100%", "100%"],
+		["%252e%252e", "%2e%2e", "%2e%2e"],
+		[".../a..b...", ".../a..b...", "a..b..."],
+		["a%22%3B%27(b)*", "a\";'(b)*", "a\";'(b)*"],
+		["a?b=c", "a", "a"],
+		["files/a", "files/a", "a"],
+		[encodeURIComponent(LONGEST), LONGEST, LONGEST],
+	])("of the path %.30j is %.30j", async (path, key, name) => {
+		expect(await (await put(`/files/${path}`)).json()).toMatchObject({ key });
 		expect(await textOf(key)).toBe(TEXT);
-		const read = await get(path);
+		const read = await get(`/files/${path}`);
 		expect(await read.text()).toBe(TEXT);
 		const disposition = read.headers.get("Content-Disposition") ?? "";
-		const [start, encoded = ""] = disposition.split("''");
-		expect(start).toBe("attachment; filename*=UTF-8");
-		expect(decodeURIComponent(encoded)).toBe(name);
-		await request("DELETE", path, OPERATOR);
+		expect(decodeURIComponent(disposition)).toBe(
+			`attachment; filename*=UTF-8''${name}`,
+		);
+		await request("DELETE", `/files/${path}`, OPERATOR);
 		expect(await textOf(key)).toBeUndefined();
 	});
 
 	it.each([
-		"/files/%zz",
-		"/files/%",
-		"/files/%ff",
-		"/files/%ed%a0%80",
-		"/files/a%00b",
-		"/files/a%0d%0ab",
-		"/files/a%7f",
-		"/files/..%2f",
-		"/files/..%2fhealth",
-		"/files/a%2F..%2Fb",
-		"/files/a%2f%2e",
-		`/files/${encodeURIComponent(LONGEST)}a`,
-	])("cannot be that of the path %j", async (path) => {
+		"%zz",
+		"%",
+		"%ff",
+		"%ed%a0%80",
+		"a%00b",
+		"a%7f",
+		"..%2f",
+		"..%2fhealth",
+		"a%2F..%2Fb",
+		"a%2f%2e",
+		`${encodeURIComponent(LONGEST)}a`,
+	])("cannot be that of the path %.30j", async (path) => {
 		for (const response of [
-			await get(path),
-			await put(path),
-			await request("DELETE", path, OPERATOR),
+			await get(`/files/${path}`),
+			await put(`/files/${path}`),
+			await request("DELETE", `/files/${path}`, OPERATOR),
 		]) {
 			expect(response.status).toBe(400);
 			expect(await codeOf(response)).toBe("invalid_key");
@@ -198,6 +176,7 @@ describe("a key", () => {
 		["/files/../health", 200],
 		["/files/a/%2e%2e/../health", 200],
 		["/files/", 404],
+		["/files/a%0d%0ab", 404],
 		["/files%2Fa", 404],
 	])("is not in the path %s", async (path, status) => {
 		expect((await get(path)).status).toBe(status);
@@ -205,27 +184,26 @@ describe("a key", () => {
 });
 
 describe("an upload", () => {
-	it.each([undefined, "x", "-1", "1.5"])(
-		"of the length %j is a 411",
-		async (length) => {
-			const headers = {
-				...OPERATOR,
-				...(length && { "Content-Length": length }),
-			};
-			const body = new Blob([TEXT]).stream();
-			const response = await request("PUT", "/files/a", headers, body);
-			expect(response.status).toBe(411);
-			expect(await codeOf(response)).toBe("length_required");
-			expect(await textOf("a")).toBeUndefined();
-		},
-	);
+	it.each(["", "x", "-1", "1.5"])("of the length %j is a 411", async (text) => {
+		const headers = { ...OPERATOR, ...(text && { "Content-Length": text }) };
+		const chunks = new TransformStream();
+		const response = await request("PUT", "/files/a", headers, chunks.readable);
+		expect(response.status).toBe(411);
+		expect(await codeOf(response)).toBe("length_required");
+		expect(await textOf("a")).toBeUndefined();
+	});
 
-	it("over 25 MiB is a 413 before its body is read", async () => {
-		const endless = new ReadableStream({ pull: () => new Promise(() => {}) });
-		const headers = { ...OPERATOR, "Content-Length": "26214401" };
-		const response = await request("PUT", "/files/a", headers, endless);
-		expect(response.status).toBe(413);
-		expect(await codeOf(response)).toBe("file_too_large");
+	it.each([
+		[201, "may have 25 MiB", new Blob([new Uint8Array(26_214_400)])],
+		[413, "over 25 MiB is not even read", new TransformStream().readable],
+	])("is a %i: %s", async (status, _, body) => {
+		const size = body instanceof Blob ? body.size : 26_214_401;
+		const headers = { ...OPERATOR, "Content-Length": String(size) };
+		const response = await request("PUT", "/files/a", headers, body);
+		expect(response.status).toBe(status);
+		expect((await env.BUCKET.head("a"))?.size).toBe(
+			status === 201 ? size : undefined,
+		);
 	});
 
 	it("needs the token, whatever else is wrong", async () => {
@@ -233,7 +211,7 @@ describe("an upload", () => {
 		expect((await put("/files/%zz", TEXT, wrong)).status).toBe(401);
 	});
 
-	it("creates a file only once, when two do so at once", async () => {
+	it("creates a file once, when two do so at once", async () => {
 		const headers = { "If-None-Match": "*" };
 		const answers = await Promise.all([
 			put("/files/b", "one", headers),
@@ -265,18 +243,16 @@ describe("a condition", () => {
 		[200, { "If-Unmodified-Since": FAR_OFF }],
 		[200, { "If-Match": `"other" , ${ETAG}` }],
 		[200, { "If-Match": "*" }],
-		[200, { "If-Match": ETAG, "If-Unmodified-Since": LONG_AGO }],
 		[200, { "If-None-Match": '"other"', "If-Modified-Since": FAR_OFF }],
 	])("of a reader is a %i: %j", async (status, headers) => {
 		const response = await get("/files/a", headers);
 		expect(response.status).toBe(status);
-		if (status === 412) {
-			expect(await codeOf(response)).toBe("precondition_failed");
-			return;
+		const text = { 200: TEXT, 304: "" }[status];
+		if (text !== undefined) {
+			expect(await response.text()).toBe(text);
+			expect(response.headers.get("ETag")).toBe(ETAG);
+			expect(response.headers.get("Cache-Control")).toBe("no-cache");
 		}
-		expect(await response.text()).toBe(status === 304 ? "" : TEXT);
-		expect(response.headers.get("ETag")).toBe(ETAG);
-		expect(response.headers.get("Cache-Control")).toBe("no-cache");
 	});
 
 	it.each<[number, Sent]>([
@@ -305,16 +281,16 @@ describe("a condition", () => {
 	])("with a malformed ETag is a 400: %j", async (headers) => {
 		for (const response of [
 			await get("/files/a", headers),
-			await request("HEAD", "/files/a", headers),
 			await put("/files/a", "new", headers),
 		]) {
 			expect(response.status).toBe(400);
+			expect(await codeOf(response)).toBe("invalid_etag");
 		}
 		expect(await textOf("a")).toBe(TEXT);
 	});
 
 	it.each(["If-Modified-Since", "If-Unmodified-Since"])(
-		"with a date that is none is no failure: %s",
+		"may have a date that is none: %s",
 		async (name) => {
 			const response = await get("/files/a", { [name]: "yesterday" });
 			expect(response.status).toBeLessThan(500);
@@ -333,7 +309,6 @@ describe("a range", () => {
 		["bytes=7-", "world!", "7-12"],
 		["bytes=-6", "world!", "7-12"],
 		["bytes=12-12", "!", "12-12"],
-		["bytes=7-99999", "world!", "7-12"],
 		[`bytes=7-${"9".repeat(30)}`, "world!", "7-12"],
 		["bytes=-99999", TEXT, "0-12"],
 		["bytes=0-", TEXT, "0-12"],
@@ -372,7 +347,6 @@ describe("a range", () => {
 		{ Range: "bytes=-" },
 		{ Range: "bytes=a-b" },
 		{ Range: "lines=0-1" },
-		{ Range: "bytes=0-1-2" },
 		{ Range: "bytes=7-", "If-Range": ETAG },
 		{ Range: "bytes=99-", "If-Range": '"other"' },
 	])("that is none gets the whole file: %j", async (headers) => {
@@ -386,7 +360,6 @@ describe("a range", () => {
 describe("the list", () => {
 	async function list(query: string) {
 		const response = await get(`/files${query}`, OPERATOR);
-		expect(response.headers.get("Cache-Control")).toBe("no-store");
 		const { files, nextCursor } = await response.json<{
 			files: { key: string }[];
 			nextCursor: string | null;
@@ -402,14 +375,10 @@ describe("the list", () => {
 		const first = await list("?prefix=b/&limit=2");
 		expect(first.keys).toEqual(["b/1", "b/2"]);
 		const cursor = encodeURIComponent(first.nextCursor ?? "");
-		expect(await list(`?prefix=b/&limit=2&cursor=${cursor}`)).toEqual({
-			keys: ["b/ü 3"],
-			nextCursor: null,
-		});
-		expect(await list("?prefix=none&cursor=")).toEqual({
-			keys: [],
-			nextCursor: null,
-		});
+		const rest = await list(`?prefix=b/&limit=2&cursor=${cursor}`);
+		expect(rest).toEqual({ keys: ["b/ü 3"], nextCursor: null });
+		const none = await list("?prefix=none&cursor=");
+		expect(none).toEqual({ keys: [], nextCursor: null });
 	});
 
 	it.each(["0", "1001", "x", "1.5"])("has no limit of %s", async (limit) => {

@@ -1,12 +1,15 @@
 import { env, exports } from "cloudflare:workers";
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 const limiter = vi.spyOn(env.RATE_LIMITER, "limit");
 
 beforeEach(() => {
-	env.ALLOWED_ORIGINS = "";
-	limiter.mockClear();
 	limiter.mockResolvedValue({ success: true });
+});
+
+afterEach(() => {
+	vi.resetAllMocks();
+	env.ALLOWED_ORIGINS = "";
 });
 
 /** Sends a request for `POST /a/path` without a body. */
@@ -115,5 +118,4 @@ it("logs no address when the limiter fails", async () => {
 		error: { message: "out of order" },
 	});
 	expect(line).not.toContain("203.0.113.7");
-	log.mockRestore();
 });

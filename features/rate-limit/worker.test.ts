@@ -1,6 +1,6 @@
 import { env, exports } from "cloudflare:workers";
 import { Hono } from "hono";
-import { beforeEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { rateLimited } from "./worker";
 
 const HOME = { "CF-Connecting-IP": "203.0.113.7" };
@@ -11,6 +11,10 @@ beforeEach(() => {
 	limiter.mockImplementation(async ({ key }) => ({
 		success: key !== "203.0.113.7",
 	}));
+});
+
+afterEach(() => {
+	vi.resetAllMocks();
 });
 
 function request(method: string, headers: object = HOME): Promise<Response> {
@@ -41,7 +45,6 @@ it("works on without a limiter, and logs why", async () => {
 	limiter.mockRejectedValue(new Error("out of order"));
 	expect((await request("POST")).status).toBe(405);
 	expect(log).toHaveBeenCalledTimes(1);
-	log.mockRestore();
 });
 
 it("limits a route of one's own", async () => {

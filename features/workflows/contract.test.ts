@@ -184,6 +184,19 @@ describe("a decision", () => {
 		await becomes(id, status);
 	});
 
+	it("can be withdrawn by terminating the instance", async () => {
+		await workflow.dispose();
+		workflow = await introspectWorkflow(env.MY_WORKFLOW);
+		const carryOut = vi.spyOn(MyWorkflow.prototype, "carryOut");
+		const id = await start();
+		await becomes(id, "running");
+		await decide(id, true);
+		await scheduler.wait(500);
+		await (await env.MY_WORKFLOW.get(id)).terminate();
+		expect(await read(id)).toMatchObject({ status: "terminated" });
+		expect(carryOut).not.toHaveBeenCalled();
+	});
+
 	it("that cannot be sent is a 500, not a 202", async () => {
 		vi.spyOn(console, "error").mockImplementation(() => {});
 		const id = await start();

@@ -1,249 +1,287 @@
-import type * as z from "zod";
-import type {
-	ModelCall,
-	ModelEnd,
-	ModelMessage,
-	ModelOptions,
-	ModelQuestion,
-} from "../../base/model/worker";
-import {
-	ModelAnswerError,
-	modelAnswer,
-	modelNotConfigured,
-	modelParse,
-	modelToolList,
-	modelTurn,
-} from "../../base/model/worker";
+import type { ZodType } from "zod";
+import { ApiError, logError } from "../../base/base/worker";
 
-/** The token limit of an answer, reasoning included. */
+const MODEL_TIMEOUT_MS = 120_000;
+/** The limit of an answer, reasoning included. */
 const MODEL_TOKENS = 4096;
 
-/**
- * How many characters of a conversation the model takes: the default one has
- * 24,000 tokens, with those of the answer, and a token has two or more.
- */
-export const MODEL_WINDOW_CHARACTERS = 36_000;
-
-/** The HTTP statuses of Workers AI's codes. Other codes need none. */
-const MODEL_STATUSES: Record<string, number> = {
-	3003: 400,
-	5004: 400,
-	3006: 413,
-	3010: 413,
-	5021: 413,
-	3036: 429,
-	3040: 429,
-};
-
-/** An error of Workers AI, without its message, which may repeat the request. */
-class ModelRunError extends Error {
-	code: string | undefined;
-	status: number | undefined;
-
-	constructor(error: unknown) {
-		const message = error instanceof Error ? error.message : "";
-		super("Workers AI failed");
-		[this.code] = /\b\d{4}(?=:)/.exec(message) ?? [];
-		// Some models have no code for it.
-		this.status = /context (?:window|length)/.test(message)
-			? 413
-			: MODEL_STATUSES[this.code ?? ""];
+/** Logs why the model gave no answer, and returns what the client may know. */
+function modelError(error: unknown): ApiError {
+	if (error instanceof ApiError) {
+		return error;
 	}
+	if (String(error).includes("needs to be run remotely")) {
+		const message = "Workers AI runs on Cloudflare only: use dev:online.";
+		return new ApiError(503, "model_not_configured", message);
+	}
+	// An error's message may repeat what users wrote.
+	const reason = error instanceof Error ? error.constructor.name : error;
+	const [code] = /\b\d{4}(?=:)/.exec(String(error)) ?? [];
+	logError("The model gave no answer", reason, { code });
+	// The free neurons are used up, or there is no capacity.
+	if (code === "3036" || code === "3040") {
+		const message = "Try again later: the model is busy.";
+		return new ApiError(503, "model_busy", message, { "Retry-After": "60" });
+	}
+	return new ApiError(502, "model_failed", "The model gave no usable answer.");
 }
 
-/** A call of a tool, or a piece of one; older models have no `function`. */
-type ModelCallPiece = {
-	index?: number;
-	id?: string | null;
-	name?: string | null;
-	arguments?: unknown;
-	function?: { name?: string | null; arguments?: unknown };
-};
-
-/** What newer models say, like OpenAI's. */
-type ModelMessagePiece = {
-	content?: string | null;
-	tool_calls?: ModelCallPiece[];
-};
-
-/** An answer or a piece of one. */
-type ModelPiece = {
-	response?: unknown;
-	tool_calls?: ModelCallPiece[];
-	finish_reason?: string | null;
-	usage?: { completion_tokens?: number };
-	choices?: {
-		message?: ModelMessagePiece;
-		delta?: ModelMessagePiece;
-		finish_reason?: string | null;
-	}[];
+//% if "ai" in features or "agents" in features
+export type ModelMessage = {
+	role: "system" | "user" | "assistant";
+	content: string;
 };
 
 /**
- * Runs the model.
+ * Streams an answer as server-sent events: `{"text":…}` for each piece, then
+ * `[DONE]`, or `{"error":…}`. What fails before the first piece is thrown.
  *
- * @param inputs Its inputs, beside the limit of its answer.
- * @param signal Ends the work.
- * @throws ApiError 503 where there is no Workers AI; ModelRunError.
+ * @param ask Asks the model, until the signal says that the client has left.
  */
-async function modelRun(
-	env: Env,
-	inputs: Record<string, unknown>,
-	signal: AbortSignal,
-): Promise<unknown> {
-	try {
-		return await env.AI.run(
-			env.AI_MODEL,
-			{ ...inputs, max_tokens: MODEL_TOKENS },
-			{ signal },
-		);
-	} catch (error) {
-		if (String(error).includes("needs to be run remotely")) {
-			throw modelNotConfigured(
-				"Workers AI runs on Cloudflare only: use the script dev:online.",
-			);
-		}
-		throw new ModelRunError(error);
+export async function modelEvents(
+	ask: (signal: AbortSignal) => AsyncGenerator<string>,
+): Promise<Response> {
+	const left = new AbortController();
+	const pieces = ask(left.signal);
+	let next = await pieces.next();
+	const body = new ReadableStream<string>({
+		async start(controller) {
+			const send = (event: string) => {
+				if (!left.signal.aborted) {
+					controller.enqueue(`${event}\n\n`);
+				}
+			};
+			// Only writing tells that a client has left while the model is silent.
+			const heartbeat = setInterval(send, 5000, ":");
+			try {
+				for (; !next.done; next = await pieces.next()) {
+					send(`data: ${JSON.stringify({ text: next.value })}`);
+				}
+				send("data: [DONE]");
+			} catch (thrown) {
+				const { code, message } = modelError(thrown);
+				send(`data: ${JSON.stringify({ error: { code, message } })}`);
+			}
+			clearInterval(heartbeat);
+			if (!left.signal.aborted) {
+				controller.close();
+			}
+		},
+		cancel: () => left.abort(),
+	});
+	return new Response(body.pipeThrough(new TextEncoderStream()), {
+		headers: { "Content-Type": "text/event-stream" },
+	});
+}
+
+//% if "agents" in features
+export type ModelTool = ReturnType<typeof modelTool>;
+
+/**
+ * Makes a tool. The model reads what it returns: text, or anything as JSON. Of
+ * what it throws, the model reads the message of an ApiError.
+ */
+export function modelTool<Input extends object>(
+	name: string,
+	description: string,
+	input: ZodType<Input>,
+	run: (input: Input) => unknown,
+) {
+	const { $schema, ...parameters } = input.toJSONSchema();
+	return {
+		type: "function" as const,
+		function: { name, description, parameters },
+		async call(json: string): Promise<string> {
+			const sent = await new Response(json).json().catch(() => json);
+			const { data, error } = input.safeParse(sent);
+			if (error) {
+				return error.message;
+			}
+			try {
+				const output = await run(data);
+				return typeof output === "string"
+					? output
+					: JSON.stringify(output ?? null);
+			} catch (error) {
+				if (error instanceof ApiError) {
+					return error.message;
+				}
+				logError("A tool failed", error, { tool: name });
+				return "The tool failed.";
+			}
+		},
+	};
+}
+
+type Called = { name?: string; arguments?: unknown };
+type CallPiece = Called & { index?: number; id?: string; function?: Called };
+type Call = { name: string; id: string; arguments: string };
+
+/** Adds calls, or pieces of calls; an input is an object, or JSON in pieces. */
+function addCalls(calls: Call[], pieces: CallPiece[]): void {
+	for (const [position, piece] of pieces.entries()) {
+		const { index = position, id = `call_${index}` } = piece;
+		const { name = "", arguments: input = "" } = piece.function ?? piece;
+		calls[index] ??= { name, id, arguments: "" };
+		calls[index].arguments +=
+			typeof input === "string" ? input : JSON.stringify(input);
 	}
 }
 
-/** Yields the pieces of an answer; some models give it as a whole. */
-async function* modelPieces(answer: unknown): AsyncGenerator<ModelPiece> {
+/** Runs the tools that the model calls; returns calls and results for it. */
+async function runCalls(tools: ModelTool[], calls: Call[]): Promise<object[]> {
+	const tool_calls = calls.map(({ id, ...called }) => {
+		return { id, type: "function", function: called };
+	});
+	const results = calls.map(async ({ id, name, arguments: json }) => {
+		const tool = tools.find((tool) => tool.function.name === name);
+		const content = (await tool?.call(json)) ?? "There is no such tool.";
+		return { role: "tool", tool_call_id: id, content };
+	});
+	const asked = { role: "assistant", content: "", tool_calls };
+	return [asked, ...(await Promise.all(results))];
+}
+
+//% endif
+/** What a model says. Newer ones wrap it in `choices`, as OpenAI's do. */
+type Said = {
+	response?: unknown;
+	content?: unknown;
+	//% if "agents" in features
+	tool_calls?: CallPiece[];
+	//% endif
+};
+type Piece = Said & { choices?: { delta?: Said; message?: Said }[] };
+
+/** Reads an answer piece by piece; some models give it as a whole. */
+async function* readAnswer(answer: unknown): AsyncGenerator<Piece> {
 	if (!(answer instanceof ReadableStream)) {
-		yield Object(answer);
-		return;
+		return yield Object(answer);
 	}
 	let rest = "";
 	for await (const text of answer.pipeThrough(new TextDecoderStream())) {
 		const lines = (rest + text).split("\n");
 		rest = lines.pop() ?? "";
 		for (const line of lines.filter((line) => line.startsWith("data:"))) {
-			const data = line.slice("data:".length).trim();
-			if (data === "[DONE]") {
+			if (line.includes("[DONE]", 5)) {
 				return;
 			}
-			yield Object(JSON.parse(data));
+			yield JSON.parse(line.slice(5));
 		}
 	}
-	throw new ModelAnswerError("It ended too early");
+	throw modelError("It broke off");
 }
 
-/** Adds pieces of calls to the calls that they belong to. */
-function modelAddCalls(calls: ModelCall[], pieces: ModelCallPiece[]): void {
-	for (const [position, piece] of pieces.entries()) {
-		const { name, arguments: input } = piece.function ?? piece;
-		const index = piece.index ?? position;
-		calls[index] ??= { id: "", name: "", input: "" };
-		const call = calls[index];
-		call.id ||= piece.id ?? `call_${index}`;
-		call.name ||= name ?? "";
-		call.input =
-			typeof input === "object"
-				? (input ?? call.input)
-				: `${call.input}${input ?? ""}`;
+/** Asks the model, and yields the pieces of its answer. */
+async function* piecesOf(
+	env: Env,
+	messages: object[],
+	signal: AbortSignal,
+	//% if "agents" in features
+	tools: ModelTool[] = [],
+	rounds = 8,
+	//% endif
+): AsyncGenerator<string> {
+	const inputs: Record<string, unknown> = {
+		messages,
+		max_tokens: MODEL_TOKENS,
+		stream: true,
+	};
+	//% if "agents" in features
+	if (tools.length > 0) {
+		inputs.tools = tools.map(({ call, ...about }) => about);
 	}
-}
-
-/** The part of a request that describes tools; without tools, none. */
-function modelToolParams(tools: ModelOptions["tools"]) {
-	const list = modelToolList(tools).map(({ name, description, schema }) => ({
-		type: "function",
-		function: { name, description, parameters: schema },
-	}));
-	return list.length > 0 ? { tools: list } : {};
+	const calls: Call[] = [];
+	//% endif
+	let isEmpty = true;
+	const answer = await env.AI.run(env.AI_MODEL, inputs, { signal });
+	for await (const piece of readAnswer(answer)) {
+		const [choice] = piece.choices ?? [];
+		const said = choice?.delta ?? choice?.message ?? piece;
+		const text = String(said.content ?? said.response ?? "");
+		if (text) {
+			isEmpty = false;
+			yield text;
+		}
+		//% if "agents" in features
+		addCalls(calls, said.tool_calls ?? []);
+		//% endif
+	}
+	//% if "agents" in features
+	if (calls.length > 0 && rounds > 1) {
+		const more = [...messages, ...(await runCalls(tools, calls))];
+		return yield* piecesOf(env, more, signal, tools, rounds - 1);
+	}
+	//% endif
+	if (isEmpty) {
+		throw modelError("It is empty");
+	}
 }
 
 /**
- * Asks the model to go on with a conversation.
- *
- * @param messages The conversation, oldest message first.
- * @returns The pieces of the answer, as they come, and how it ended.
- * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no answer, also in the middle of one; a ModelRefusedError
- * when the conversation may be too long.
+ * Asks the model to go on with a conversation. Yields the pieces of its answer,
+ * until the signal aborts; may throw an ApiError in the middle.
  */
-export function modelText(
+export async function* modelText(
 	env: Env,
 	messages: ModelMessage[],
-	options: ModelOptions = {},
-): AsyncGenerator<string, ModelEnd> {
-	const conversation: object[] = [...messages];
-	const tools = modelToolParams(options.tools);
-	return modelTurn("workers-ai", options, async function* (results, signal) {
-		conversation.push(
-			...results.map(({ call: { id, name }, output }) => ({
-				role: "tool",
-				tool_call_id: id,
-				name,
-				content: output,
-			})),
-		);
-		const inputs = { messages: conversation, stream: true, ...tools };
-		const answer = await modelRun(env, inputs, signal);
-		let text = "";
-		let truncated = false;
-		const calls: ModelCall[] = [];
-		for await (const piece of modelPieces(answer)) {
-			const [choice] = piece.choices ?? [];
-			const said = choice?.delta ?? choice?.message;
-			// What looks like a number comes as one.
-			const more = String(said?.content ?? piece.response ?? "");
-			if (more !== "") {
-				text += more;
-				yield more;
-			}
-			modelAddCalls(calls, said?.tool_calls ?? piece.tool_calls ?? []);
-			const tokens = piece.usage?.completion_tokens ?? 0;
-			truncated ||=
-				(choice?.finish_reason ?? piece.finish_reason) === "length" ||
-				tokens >= MODEL_TOKENS;
+	signal: AbortSignal,
+	//% if "agents" in features
+	tools: ModelTool[] = [],
+	//% endif
+): AsyncGenerator<string> {
+	// AbortSignal.timeout() cannot be cleared, and keeps what waits in memory.
+	const late = new AbortController();
+	const timer = setTimeout(() => late.abort(), MODEL_TIMEOUT_MS);
+	const limit = AbortSignal.any([signal, late.signal]);
+	try {
+		//% if "agents" in features
+		if (tools.length > 0) {
+			yield* piecesOf(env, messages, limit, tools);
+			return;
 		}
-		if (calls.length > 0) {
-			conversation.push({
-				role: "assistant",
-				content: text,
-				tool_calls: calls.map(({ id, name, input }) => ({
-					id,
-					type: "function",
-					function: {
-						name,
-						arguments:
-							typeof input === "string" ? input : JSON.stringify(input),
-					},
-				})),
-			});
+
+		//% endif
+		yield* piecesOf(env, messages, limit);
+	} catch (error) {
+		if (!signal.aborted) {
+			throw modelError(error);
 		}
-		return { text, calls, truncated };
-	});
+	} finally {
+		clearTimeout(timer);
+	}
 }
 
-/**
- * Asks the model for an answer in JSON.
- *
- * @returns The answer, as the schema returns it.
- * @throws ApiError 503 when it is not configured or gets too many requests,
- * 502 when it gives no such answer; what the question's signal aborts with.
- */
-export function modelObject<Schema extends z.ZodType>(
+//% endif
+//% if "structured-output" in features
+/** Asks the model for an answer that fits a schema, without optional keys. */
+export async function modelObject<Output>(
 	env: Env,
-	question: ModelQuestion<Schema>,
-): Promise<z.infer<Schema>> {
-	const { instructions, text } = question;
-	return modelAnswer("workers-ai", question, async (schema, signal) => {
-		const { response, choices }: ModelPiece = Object(
-			await modelRun(
-				env,
-				{
-					messages: [
-						{ role: "system", content: instructions },
-						{ role: "user", content: text },
-					],
-					response_format: { type: "json_schema", json_schema: schema },
-				},
-				signal,
-			),
+	schema: ZodType<Output>,
+	instructions: string,
+	text: string,
+): Promise<Output> {
+	try {
+		const { $schema, ...json_schema } = schema.toJSONSchema();
+		const inputs: Record<string, unknown> = {
+			messages: [
+				{ role: "system", content: instructions },
+				{ role: "user", content: text },
+			],
+			response_format: { type: "json_schema", json_schema },
+			max_tokens: MODEL_TOKENS,
+		};
+		const signal = AbortSignal.timeout(MODEL_TIMEOUT_MS);
+		// Newer models answer like OpenAI's; all of them as text or as an object.
+		const { response, choices } = Object(
+			await env.AI.run(env.AI_MODEL, inputs, { signal }),
 		);
-		const answer = choices?.[0]?.message?.content ?? response;
-		return typeof answer === "string" ? modelParse(answer) : answer;
-	});
+		const answer = choices?.[0]?.message.content ?? response;
+		return schema.parse(
+			typeof answer === "string" ? JSON.parse(answer) : answer,
+		);
+	} catch (error) {
+		throw modelError(error);
+	}
 }
+//% endif
