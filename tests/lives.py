@@ -60,6 +60,11 @@ def chosen(*features: str) -> Condition:
     return lambda answers: set(features) <= set(answers.features)
 
 
+def any_of(*features: str) -> Condition:
+    """Return the condition that one of some features is chosen."""
+    return lambda answers: not set(features).isdisjoint(answers.features)
+
+
 def asked(*providers: str) -> Condition:
     """Return the condition that a feature asks a model of one of some providers."""
     return lambda answers: answers.provider() in providers
@@ -121,8 +126,14 @@ def line(file: str, below: str, text: str) -> Piece:
 
 #: What the lines for the user's entries call lists, where the key does not.
 CALLED = {"required": "secrets", "bindings": "durable_objects"}
-#: How the lines for migrations begin; the last of them is the one to write below.
+#: How the lines for migrations begin; the last of them is the one to write above.
 MIGRATIONS = "\t\t// Your migrations"
+#: The features that have Durable Objects.
+OBJECTS = [
+    feature
+    for feature, known in oracle.FEATURES.items()
+    if known.classes or known.agents
+]
 
 
 def config(*path: str, **value: object) -> Piece:
@@ -211,12 +222,15 @@ def cron(n: int) -> list[Piece]:
 def middleware(n: int) -> list[Piece]:
     """Return middleware that keeps something for the handlers of a request."""
     body = f'{{\n\tc.set("mine{n}", "yes");\n\tawait next();\n}}'
+    kept = f"{{\n\tinterface ContextVariableMap {{\n\t\tmine{n}: string;\n\t}}\n}}"
     return [
-        line("src/", "\t// Your variables", f"mine{n}: string;"),
         code(
             f'app.use("/mine/{n}/*", async (c, next) => {body});', "// Your middleware"
         ),
-        code(f'app.get("/mine/{n}/of", (c) => c.text(c.var.mine{n}));'),
+        code(
+            f'declare module "hono" {kept}\n\n'
+            f'app.get("/mine/{n}/of", (c) => c.text(c.var.mine{n}));'
+        ),
     ]
 
 
@@ -235,27 +249,35 @@ def own_test(n: int) -> list[Piece]:
     return [Piece(f"test/mine{n}.test.ts", "", text)]
 
 
-#: Every kind of entry that users write. Those below the line `needs` stand in the
-#: section of a feature: they go with it, so a user takes them away before.
+#: Every kind of entry that users write. Some stand in a list or a table of a feature:
+#: they go with it, so a user takes them away before.
 #:
 #: A package of the user's own is not among them. `package.json` has no comments, and
 #: package managers sort what it lists, so an entry has no place of its own there: it
 #: conflicts with a package that an update adds or removes beside it.
 KINDS = {
-    "kv": Kind(lambda n: [config("kv_namespaces", binding=f"MY_KV_{n}")]),
+    "kv": Kind(
+        lambda n: [config("kv_namespaces", binding=f"MY_KV_{n}")], chosen("auth")
+    ),
     "kv with an id": Kind(
-        lambda n: [config("kv_namespaces", binding=f"MY_KV_{n}", id=f"{n:032x}")]
+        lambda n: [config("kv_namespaces", binding=f"MY_KV_{n}", id=f"{n:032x}")],
+        chosen("auth"),
     ),
     "d1": Kind(
         lambda n: [
             config("d1_databases", binding=f"MY_DB_{n}", database_name=f"mine-{n}")
-        ]
+        ],
+        chosen("d1"),
     ),
     "r2": Kind(
-        lambda n: [config("r2_buckets", binding=f"MY_FILES_{n}", bucket_name=f"m-{n}")]
+        lambda n: [config("r2_buckets", binding=f"MY_FILES_{n}", bucket_name=f"m-{n}")],
+        chosen("r2"),
     ),
     "index of vectors": Kind(
-        lambda n: [config("vectorize", binding=f"MY_INDEX_{n}", index_name=f"mine-{n}")]
+        lambda n: [
+            config("vectorize", binding=f"MY_INDEX_{n}", index_name=f"mine-{n}")
+        ],
+        chosen("vectorize"),
     ),
     "postgres": Kind(
         lambda n: [
@@ -265,7 +287,8 @@ KINDS = {
                 id=f"{n:032x}",
                 localConnectionString="postgres://me:mine@localhost/mine",
             )
-        ]
+        ],
+        chosen("hyperdrive"),
     ),
     "dataset": Kind(
         lambda n: [
@@ -274,7 +297,8 @@ KINDS = {
                 binding=f"MY_EVENTS_{n}",
                 dataset=f"mine_{n}",
             )
-        ]
+        ],
+        chosen("analytics"),
     ),
     "rate limiter": Kind(
         lambda n: [
@@ -284,49 +308,42 @@ KINDS = {
                 namespace_id=f"{n}",
                 simple={"limit": 10, "period": 60},
             )
-        ]
-    ),
-    "service": Kind(
-        lambda n: [config("services", binding=f"MY_SERVICE_{n}", service=f"mine-{n}")]
+        ],
+        chosen("rate-limit"),
     ),
     "durable object": Kind(
         durable_object,
+        any_of(*OBJECTS),
         farewell=lambda n: [migration(f"{n}-gone", deleted_classes=[f"Mine{n}"])],
     ),
-    "workflow": Kind(workflow),
-    "queue": Kind(queue),
+    "workflow": Kind(workflow, chosen("workflows")),
+    "queue": Kind(queue, chosen("queues")),
     "producer": Kind(
         lambda n: [
             config("queues", "producers", binding=f"MY_QUEUE_{n}", queue="others")
-        ]
+        ],
+        chosen("queues"),
     ),
-    "cron": Kind(cron),
+    "cron": Kind(cron, chosen("cron")),
     "route of the config": Kind(
         lambda n: [
             config("routes", pattern=f"m{n}.example/*", zone_name="mine.example")
-        ]
+        ],
+        lambda answers: answers.custom_domain != "",
     ),
-    "var": Kind(
-        lambda n: [
-            setting("// Your vars", "vars", **{f"MY_VAR_{n}": "mine"}),
-            line(
-                "vitest.config.ts", "\t\t\t\t\t// Your bindings", f'MY_VAR_{n}: "test",'
-            ),
-        ]
-    ),
+    "var": Kind(lambda n: [setting("// Your vars", "vars", **{f"MY_VAR_{n}": "mine"})]),
     "secret": Kind(
-        lambda n: [
-            listed(("secrets", "required"), f"MY_KEY_{n}"),
-            Piece(
-                ".dev.vars.example",
-                "# Your secrets, with an empty line before each",
-                f"\n# Mine\nMY_KEY_{n}=",
-            ),
-        ]
+        lambda n: [listed(("secrets", "required"), f"MY_KEY_{n}")],
+        lambda answers: (
+            oracle.secrets(list(answers.features), answers.ai_provider) != []
+        ),
     ),
-    "setting": Kind(lambda n: [setting("// Your settings", logpush=False)], once=True),
-    "limits": Kind(
-        lambda n: [setting("// Your settings", limits={"cpu_ms": 1000})], once=True
+    "setting": Kind(lambda n: [setting("// Your bindings", logpush=False)], once=True),
+    "list of the user's own": Kind(
+        lambda n: [
+            setting("// Your bindings", services=[{"binding": "MINE", "service": "m"}])
+        ],
+        once=True,
     ),
     "import": Kind(
         lambda n: [
@@ -348,39 +365,6 @@ KINDS = {
         ],
         once=True,
     ),
-    "introduction": Kind(
-        lambda n: [Piece("README.md", "<!-- Your introduction -->", f"\nMine {n}.")]
-    ),
-    "section of the README": Kind(
-        lambda n: [Piece("README.md", "<!-- Your sections -->", f"\n## Mine {n}\n")]
-    ),
-    "route in the README": Kind(
-        lambda n: [
-            line(
-                "README.md",
-                "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
-                f"| `GET /mine/{n}` | Mine |",
-            )
-        ]
-    ),
-    "variable in the README": Kind(
-        lambda n: [
-            line(
-                "README.md",
-                "| `ALLOWED_ORIGINS` | `vars` in `wrangler.jsonc` | Other sites whose"
-                " pages may call this Worker, comma-separated, like"
-                " https://app.example.com <!-- Your variables --> |",
-                f"| `MY_VAR_{n}` | `vars` in `wrangler.jsonc` | Mine |",
-            )
-        ]
-    ),
-    "route in the test of JSON": Kind(
-        lambda n: [line("test/json.test.ts", "\t// Your routes with JSON", f"// {n}")]
-    ),
-    "rule": Kind(
-        lambda n: [Piece("AGENTS.md", "<!-- Your rules -->", f"\n- Mine {n}.")]
-    ),
-    "ignored file": Kind(lambda n: [line(".gitignore", "# Yours", f"mine-{n}/")]),
     "module": Kind(
         lambda n: [
             Piece(f"src/mine{n}.ts", "", f"export const mine{n} = {n};\n"),
@@ -395,48 +379,9 @@ KINDS = {
     "test": Kind(own_test),
     "static file": Kind(lambda n: [Piece(f"public/mine{n}.txt", "", "Mine.\n")]),
     "script": Kind(lambda n: [Piece(f"scripts/mine{n}.mjs", "", "process.exit();\n")]),
-    # --- needs
-    "row of the routes": Kind(
-        lambda n: [
-            line(
-                "src/",
-                "\t// Your routes",
-                f'{{ method: "GET", path: "/mine/{n}", summary: "Mine" }},',
-            )
-        ],
-        needs=lambda answers: "assets" not in answers.features,
-    ),
     "path of the worker": Kind(
         lambda n: [listed(("assets", "run_worker_first"), f"/mine/{n}")],
         needs=chosen("assets"),
-    ),
-    "control": Kind(
-        lambda n: [line("client/agents.tsx", "\t// Your controls", f"// Mine {n}")],
-        needs=chosen("agents", "assets"),
-    ),
-    "state of a page": Kind(
-        lambda n: [line("client/agents.tsx", "\t// Your state", f"mine{n}?: string;")],
-        needs=chosen("agents", "assets"),
-    ),
-    "state of an agent": Kind(
-        lambda n: [line("src/", "\t// Your state", f"mine{n}?: string;")],
-        needs=chosen("agents"),
-    ),
-    "work of a reminder": Kind(
-        lambda n: [line("src/", "\t\t// Your reminder", f"console.log({n});")],
-        needs=chosen("alarms"),
-    ),
-    "message of a workflow": Kind(
-        lambda n: [line("src/", "\t// Your messages", f"console.log({n});")],
-        needs=chosen("workflows"),
-    ),
-    "locked route in the test": Kind(
-        lambda n: [
-            line("test/access.test.ts", "\t// Your locked routes", f"// Mine {n}")
-        ],
-        needs=lambda answers: (
-            "API_TOKEN" in oracle.secrets(list(answers.features), answers.ai_provider)
-        ),
     ),
 }
 
@@ -484,9 +429,6 @@ VALUES = {
         if "AI_GATEWAY_BASE_URL" in oracle.PROVIDERS[provider].variables
     },
     "share of traces": Value("wrangler.jsonc", r'(?<="head_sampling_rate": )0\.1', "1"),
-    "invocation logs": Value(
-        "wrangler.jsonc", r'(?<="invocation_logs": )true', "false"
-    ),
     "size of a batch": Value(
         "wrangler.jsonc", r'(?<="max_batch_size": )10', "20", chosen("queues")
     ),
@@ -503,20 +445,25 @@ VALUES = {
         "src/", r"(?<= MESSAGE_BYTES = )65_536", "1_000", chosen("websockets")
     ),
     "length of a session": Value(
-        "src/", r"(?<=AUTH_SESSION_SECONDS = )24 \* 60 \* 60", "60", chosen("auth")
+        "src/", r"(?<=SESSION_SECONDS = )24 \* 60 \* 60", "60", chosen("auth")
     ),
     "time of an upstream": Value(
         "src/", r"(?<=UPSTREAM_TIMEOUT_MS = )10_000", "5_000", chosen("queues")
     ),
-    "causes in the log": Value("src/", r"(?<=LOGGED_CAUSES = )3", "9"),
+    "work of a reminder": Value(
+        "src/",
+        r'logInfo\("Reminder fired", \{ userId \}\);',
+        "console.log(userId);",
+        chosen("alarms"),
+    ),
     "script": Value(
         "package.json",
-        r'(?<="types": "node scripts/types\.mjs")(?=,?\n)',
+        r'(?<="test": "vitest run")(?=,?\n)',
         ',\n\t\t"mine": "echo mine"',
     ),
     "included folders": Value("tsconfig.json", r'(?<="include": \[)', '"mine", '),
     "rule of the linter": Value(
-        "biome.json", r'(?="noExplicitAny": "error")', '"noConsole": "off",\n\t\t\t\t'
+        "biome.json", r'(?="noExplicitAny": "error")', '"noConsole": "off", '
     ),
     "title": Value("README.md", r"\A# .*", "# Mine"),
 }
@@ -527,8 +474,7 @@ PAGE = "public/index.html"
 #: Files of the template that users throw away.
 DEMOS = [
     *(f"test/{feature}.test.ts" for feature in oracle.FEATURES),
-    "test/health.test.ts",
-    "test/home.test.ts",
+    "test/base.test.ts",
     "public/demo/index.html",
     "public/demo/auth.js",
     ".github/workflows/ci.yml",
@@ -701,7 +647,9 @@ class Edits:
                 (tree[file],) = texts
                 continue
             (path,) = (path for path in _below(file, tree) if _has(tree[path], below))
-            lines = "\n".join(["", below, *texts, ""])
+            is_above = below.startswith(MIGRATIONS)
+            block = [*texts, below] if is_above else [below, *texts]
+            lines = "\n".join(["", *block, ""])
             tree[path] = f"\n{tree[path]}".replace(f"\n{below}\n", lines)[1:]
         for name in sorted(self.values):
             value = VALUES[name]

@@ -60,7 +60,6 @@ FEATURES = {
         bindings=("AUTH_TOKENS",),
         routes=(
             "POST /auth/sessions 🔒",
-            "DELETE /auth/sessions 🔒",
             "GET /auth/session",
             "DELETE /auth/session",
         ),
@@ -191,7 +190,7 @@ FEATURES = {
             "PUT /files/:key{.+} 🔒",
             "DELETE /files/:key{.+} 🔒",
         ),
-        names=("BUCKET", "r2_bucket", "/files", "filesSend"),
+        names=("BUCKET", "r2_bucket", "/files", "sendFile"),
     ),
     "vectorize": Feature(
         bindings=("VECTORIZE", "AI"),
@@ -200,7 +199,6 @@ FEATURES = {
             "DELETE /documents/:id 🔒",
             "GET /search 🔒",
         ),
-        files=("test/vectorize.ts",),
         names=(
             *("VECTORIZE", "Vectorize", "/documents", "/search"),
             *("env.AI", "Workers AI", "@cf"),

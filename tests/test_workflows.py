@@ -31,13 +31,15 @@ def hasty_server(render: Callable[..., Path]) -> Iterator[DevServer]:
     project = link_toolchain(render(["workflows"]))
     code = (project / "src/index.ts").read_text()
     for old, new in (
-        ('timeout = "7 days"', 'timeout = "1 second"'),
+        ('timeout: "7 days"', 'timeout: "1 second"'),
         ('delay: "5 seconds"', 'delay: "1 second"'),
         (
-            '"Decision made", decision);\n',
-            '"Decision made", decision);\nif (attempt < 3) throw new Error();\n',
+            "() => this.carryOut(event, decision),",
+            """async ({ attempt }) => {
+				await this.carryOut(event, decision);
+				if (attempt < 3) throw new Error();
+			},""",
         ),
-        ("async () => {\n\t\t\t\tawait", "async ({ attempt }) => {\n\t\t\t\tawait"),
     ):
         assert code.count(old) == 1
         code = code.replace(old, new)
@@ -99,7 +101,7 @@ def wait_for_line(server: DevServer, instance: str, message: str) -> None:
 def told(server: DevServer, instance: str, message: str) -> list[str]:
     """Return the lines of the log that tell something of an instance."""
     lines = (line.strip() for line in server.log.read_text().splitlines())
-    about = f'"instance":"{instance}"'
+    about = f'"instanceId":"{instance}"'
     return [
         line for line in lines if f'"message":"{message}"' in line and about in line
     ]

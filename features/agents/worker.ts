@@ -185,11 +185,10 @@ export class AiAgent extends Agent<Env, AgentState> {
 		}
 	}
 
-	/** Logs what else fails, which no client may see. */
+	/** Logs what else fails; clients would get the stack of what this throws. */
 	override onError(connectionOrError: unknown, error?: unknown): never {
 		logError("The agent failed", error ?? connectionOrError);
-		// biome-ignore lint/style/useThrowOnlyError: clients get the stack of an Error.
-		throw "The agent failed";
+		throw Object.assign(new Error("The agent failed"), { stack: "" });
 	}
 
 	/** Forgets all messages, and ends the replies. The title and reminders stay. */
@@ -351,10 +350,13 @@ export function makeAgentRoutes(
 	/** Passes on nothing of the client's that could steer the library. */
 	async function pass(c: Context<AppEnv>, init: RequestInit) {
 		const url = new URL(`/agents/${kind}/${nameOf(c)}`, c.req.url);
-		const request = new Request(url, init);
 		// The library would route to every Durable Object that it is given.
 		const only = { [kind]: namespace(c.env) };
-		return (await routeAgentRequest(request, only)) ?? c.notFound();
+		const response = await routeAgentRequest(new Request(url, init), only);
+		if (response === null || response.status === 500) {
+			throw new Error("The agent failed; its own log line says why");
+		}
+		return response;
 	}
 
 	routes.get(path, async (c, next) => {

@@ -16,36 +16,30 @@ const reminderBody = z.strictObject({
 	everySeconds: z.int().min(1).max(86_400),
 });
 
-/** What a `Reminder` stores; `due` is in ms since 1970. */
+/** What a `Reminder` stores; times are in ms since 1970. */
 type ReminderRecord = {
 	userId: string;
 	everySeconds: number;
-	fired: number;
 	due: number;
+	fired: number;
+	/** How often the last firing has failed; 0 unless it is to be tried again. */
+	failures: number;
+	/** The time of the alarm that ran last. */
+	ran: number;
 };
 
 export const reminders = new Hono<AppEnv>();
 
 reminders.put("/reminders/:userId", operatorOnly, async (c) => {
 	const { everySeconds } = await readJson(c, reminderBody);
-	const userId = parseInput(
-		userIdSchema,
-		c.req.param("userId"),
-		"invalid_user_id",
-	);
-	const next = await c.env.REMINDER.getByName(userId).start(
-		userId,
-		everySeconds,
-	);
+	const userId = reminderUser(c.req.param("userId"));
+	const reminder = c.env.REMINDER.getByName(userId);
+	const next = await reminder.start(userId, everySeconds);
 	return c.json({ userId, everySeconds, next });
 });
 
 reminders.get("/reminders/:userId", async (c) => {
-	const userId = parseInput(
-		userIdSchema,
-		c.req.param("userId"),
-		"invalid_user_id",
-	);
+	const userId = reminderUser(c.req.param("userId"));
 	const shown = await c.env.REMINDER.getByName(userId).read();
 	if (shown === null) {
 		throw new ApiError(404, "no_reminder", "This user has no reminder.");
@@ -54,14 +48,14 @@ reminders.get("/reminders/:userId", async (c) => {
 });
 
 reminders.delete("/reminders/:userId", operatorOnly, async (c) => {
-	const userId = parseInput(
-		userIdSchema,
-		c.req.param("userId"),
-		"invalid_user_id",
-	);
+	const userId = reminderUser(c.req.param("userId"));
 	await c.env.REMINDER.getByName(userId).cancel();
 	return c.body(null, 204);
 });
+
+function reminderUser(id: string): string {
+	return parseInput(userIdSchema, id, "invalid_user_id");
+}
 
 /** The reminder of one user. */
 export class Reminder extends DurableObject<Env> {
@@ -75,11 +69,13 @@ export class Reminder extends DurableObject<Env> {
 
 	/** Starts the reminder, or changes its interval after the next firing. */
 	async start(userId: string, everySeconds: number): Promise<string> {
-		const pending = await this.ctx.storage.getAlarm();
+		const { storage } = this.ctx;
+		const pending = await storage.getAlarm();
 		const due = Date.now() + everySeconds * 1000;
-		const record = { fired: 0, due, ...this.#record(), userId, everySeconds };
-		this.ctx.storage.kv.put("reminder", record);
-		await this.ctx.storage.setAlarm(pending ?? record.due);
+		const fresh = { due, fired: 0, failures: 0, ran: 0 };
+		const record = { ...fresh, ...this.#record(), userId, everySeconds };
+		storage.kv.put("reminder", record);
+		await storage.setAlarm(pending ?? record.due);
 		return new Date(record.due).toISOString();
 	}
 
@@ -100,33 +96,38 @@ export class Reminder extends DurableObject<Env> {
 
 	/** Stores the count and the next alarm first: `fire` can undo neither. */
 	override async alarm(info?: AlarmInvocationInfo): Promise<void> {
+		const { storage } = this.ctx;
 		const record = this.#record();
 		if (record === undefined) {
 			return;
 		}
-		const { userId, everySeconds } = record;
-		if (info?.isRetry) {
+		const { userId, everySeconds, due, failures, ran } = record;
+		if (info?.retryCount) {
 			logInfo("Alarm retry", { userId, retryCount: info.retryCount });
 		}
-		const interval = everySeconds * 1000;
-		const late = Date.now() - record.due;
-		// Before its time, it is the last firing again: that failed, or ran twice.
-		if (late > -500) {
-			record.fired += 1;
+		// Else the last firing comes again: it failed, or the runtime repeats it.
+		if (failures === 0 && info?.scheduledTime !== ran) {
+			const interval = everySeconds * 1000;
 			// Times that were missed count as one.
-			record.due += (Math.max(0, Math.floor(late / interval)) + 1) * interval;
+			const missed = Math.max(0, Math.floor((Date.now() - due) / interval));
+			record.due = due + (missed + 1) * interval;
+			record.fired += 1;
 		}
-		this.ctx.storage.kv.put("reminder", record);
-		await this.ctx.storage.setAlarm(record.due);
+		record.failures = 0;
+		record.ran = info?.scheduledTime ?? 0;
+		storage.kv.put("reminder", record);
+		await storage.setAlarm(record.due);
 		try {
 			await this.fire(userId);
 		} catch (error) {
 			logError("Reminder failed", error, { userId });
-			const again = Date.now() + interval / 10;
-			// Tries a few more times, unless it was cancelled or started anew.
-			const isSame = this.#record()?.due === record.due;
-			if (isSame && again < record.due - interval / 2) {
-				await this.ctx.storage.setAlarm(again);
+			const seconds = Math.min(2 ** (failures + 1), everySeconds / 4);
+			const again = Date.now() + seconds * 1000;
+			const now = this.#record();
+			// Not where it was cancelled or started anew, or the next time is near.
+			if (now?.due === record.due && failures < 6 && again < now.due) {
+				storage.kv.put("reminder", { ...now, failures: failures + 1 });
+				await storage.setAlarm(again);
 			}
 		}
 	}

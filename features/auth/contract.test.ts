@@ -149,7 +149,7 @@ describe("a cookie", () => {
 		["https://sub.example.com", 403],
 		["https://allowed.example", 204],
 		["null", 403],
-	])("changes what a page of %s wants: %i", async (Origin, status) => {
+	])("is of use to a page of %s that changes something: %i", async (Origin, status) => {
 		env.ALLOWED_ORIGINS = "https://allowed.example";
 		const headers = { ...cookie(await startSession()), Origin };
 		const response = await ask("DELETE /auth/session", headers);
@@ -166,7 +166,7 @@ describe("a cookie", () => {
 		["DELETE /auth/session", { Cookie: "other=1" }, 204],
 		["DELETE /auth/session", bearer("any"), 204],
 	])(
-		"counts: a foreign page's %s with %j is %i",
+		"is what a foreign page may not send: %s with %j is %i",
 		async (route, headers, status) => {
 			const response = await ask(route, { ...headers, Origin: FOREIGN });
 			expect(response.status).toBe(status);

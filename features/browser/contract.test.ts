@@ -217,8 +217,11 @@ describe("a target that fails", () => {
 		["ERR_REFUSED", async () => Promise.reject(new Error("net::ERR_REFUSED"))],
 		["status 403", async () => 403],
 		["status 500", async () => 500],
-		["status undefined", async () => null],
-		["it broke", async () => Promise.reject(new Error("Page crashed! secret"))],
+		["the browser gave up", async () => null],
+		[
+			"the browser gave up",
+			async () => Promise.reject(new Error("Page crashed! secret")),
+		],
 	])("is a 502 that says how: %s", async (reason, goto) => {
 		launch.mockResolvedValue(browserOf(goto));
 		const error = await errorOf(await get(`${PAGE}?key=secret`));
@@ -231,19 +234,21 @@ describe("a target that fails", () => {
 
 describe("a time-out", () => {
 	const { promise: never } = Promise.withResolvers<never>();
+	const late = Promise.withResolvers<Browser>();
 
 	it.each([
-		["a page", async () => browserOf(() => never)],
-		["a browser", () => scheduler.wait(100).then(() => browserOf(() => never))],
-	])("of %s is a 504", async (_, start) => {
-		launch.mockImplementation(start);
-		const wait = vi.spyOn(scheduler, "wait").mockResolvedValueOnce();
+		["a page", Promise.resolve(browserOf(() => never))],
+		["a browser, which is closed once it comes", late.promise],
+	])("of %s is a 504", async (_, browser) => {
+		launch.mockReturnValue(browser);
+		const wait = vi.spyOn(scheduler, "wait").mockResolvedValue();
 		expect(await errorOf(await get(PAGE))).toMatchObject({
 			status: 504,
 			code: "target_timeout",
 		});
-		expect(wait).toHaveBeenCalledWith(20_000);
+		expect(wait).toHaveBeenCalledExactlyOnceWith(20_000);
 		wait.mockRestore();
+		late.resolve(browserOf(() => never));
 	});
 });
 

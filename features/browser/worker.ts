@@ -96,7 +96,8 @@ async function visitPage(browser: Browser, url: URL) {
 		if (error instanceof ApiError) {
 			throw error;
 		}
-		const [reason] = /net::\w+|status \d+/.exec(String(error)) ?? ["it broke"];
+		const known = /net::\w+|status \d+/.exec(String(error));
+		const reason = known?.[0] ?? "the browser gave up";
 		const message = `The page could not be read: ${reason}.`;
 		throw new ApiError(502, "target_failed", message);
 	}

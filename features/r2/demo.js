@@ -21,7 +21,11 @@ onSubmit("#r2 form", async ({ key = "", content = "", action }) => {
 	/** @type {Record<string, string>[]} */
 	const rows = [];
 	for (const file of files) {
-		rows.push({ Name: file.key, Bytes: String(file.size), Type: file.type });
+		rows.push({
+			Name: file.key,
+			Bytes: String(file.size),
+			Type: file.type ?? "",
+		});
 	}
 	return rows.length > 0 ? table(rows) : "There are no files.";
 });

@@ -93,7 +93,8 @@ async function fromService<T>(work: Promise<T>): Promise<T> {
 		return await work;
 	} catch (error) {
 		if (String(error).includes("needs to be run remotely")) {
-			const message = "This has no local form: see README.md, use dev:online.";
+			const message =
+				"This has no local form. Use dev:online, as README.md says.";
 			throw new ApiError(503, "vectorize_not_configured", message);
 		}
 		throw searchFailed(error);

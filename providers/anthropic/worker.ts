@@ -92,8 +92,8 @@ export async function modelEvents(
 export type ModelTool = ReturnType<typeof modelTool>;
 
 /**
- * Makes a tool. The model reads what it returns: text, or anything as JSON. Of
- * what it throws, the model reads the message of an ApiError.
+ * Makes a tool. The model reads as JSON what it returns; of what it throws, only
+ * the message of an ApiError.
  */
 export function modelTool<Input extends object>(
 	name: string,
@@ -110,10 +110,7 @@ export function modelTool<Input extends object>(
 		parse: (sent: unknown): unknown => input.parse(sent),
 		async run(parsed: unknown): Promise<string> {
 			try {
-				const output = await run(parsed as Input);
-				return typeof output === "string"
-					? output
-					: JSON.stringify(output ?? null);
+				return JSON.stringify((await run(parsed as Input)) ?? null);
 			} catch (error) {
 				if (error instanceof ApiError) {
 					return error.message;

@@ -78,8 +78,8 @@ export async function modelEvents(
 export type ModelTool = ReturnType<typeof modelTool>;
 
 /**
- * Makes a tool. The model reads what it returns: text, or anything as JSON. Of
- * what it throws, the model reads the message of an ApiError.
+ * Makes a tool. The model reads as JSON what it returns; of what it throws, only
+ * the message of an ApiError.
  */
 export function modelTool<Input extends object>(
 	name: string,
@@ -98,10 +98,7 @@ export function modelTool<Input extends object>(
 				return error.message;
 			}
 			try {
-				const output = await run(data);
-				return typeof output === "string"
-					? output
-					: JSON.stringify(output ?? null);
+				return JSON.stringify((await run(data)) ?? null);
 			} catch (error) {
 				if (error instanceof ApiError) {
 					return error.message;
@@ -126,20 +123,6 @@ function addCalls(calls: Call[], pieces: CallPiece[]): void {
 		calls[index].arguments +=
 			typeof input === "string" ? input : JSON.stringify(input);
 	}
-}
-
-/** Runs the tools that the model calls; returns calls and results for it. */
-async function runCalls(tools: ModelTool[], calls: Call[]): Promise<object[]> {
-	const tool_calls = calls.map(({ id, ...called }) => {
-		return { id, type: "function", function: called };
-	});
-	const results = calls.map(async ({ id, name, arguments: json }) => {
-		const tool = tools.find((tool) => tool.function.name === name);
-		const content = (await tool?.call(json)) ?? "There is no such tool.";
-		return { role: "tool", tool_call_id: id, content };
-	});
-	const asked = { role: "assistant", content: "", tool_calls };
-	return [asked, ...(await Promise.all(results))];
 }
 
 //% endif
@@ -193,14 +176,12 @@ async function* piecesOf(
 	}
 	const calls: Call[] = [];
 	//% endif
-	let isEmpty = true;
 	const answer = await env.AI.run(env.AI_MODEL, inputs, { signal });
 	for await (const piece of readAnswer(answer)) {
 		const [choice] = piece.choices ?? [];
 		const said = choice?.delta ?? choice?.message ?? piece;
 		const text = String(said.content ?? said.response ?? "");
 		if (text) {
-			isEmpty = false;
 			yield text;
 		}
 		//% if "agents" in features
@@ -208,14 +189,23 @@ async function* piecesOf(
 		//% endif
 	}
 	//% if "agents" in features
-	if (calls.length > 0 && rounds > 1) {
-		const more = [...messages, ...(await runCalls(tools, calls))];
-		return yield* piecesOf(env, more, signal, tools, rounds - 1);
+	if (calls.length > 0 && rounds === 1) {
+		throw modelError("It calls tools without end");
+	}
+	if (calls.length > 0) {
+		const tool_calls = calls.map(({ id, ...called }) => {
+			return { id, type: "function", function: called };
+		});
+		const results = calls.map(async ({ id, name, arguments: json }) => {
+			const tool = tools.find((tool) => tool.function.name === name);
+			const content = (await tool?.call(json)) ?? "There is no such tool.";
+			return { role: "tool", tool_call_id: id, content };
+		});
+		const said = { role: "assistant", content: "", tool_calls };
+		const more = [...messages, said, ...(await Promise.all(results))];
+		yield* piecesOf(env, more, signal, tools, rounds - 1);
 	}
 	//% endif
-	if (isEmpty) {
-		throw modelError("It is empty");
-	}
 }
 
 /**
