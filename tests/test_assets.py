@@ -351,7 +351,7 @@ def test_a_session_opens_the_other_panels_without_the_token(
     with opened(chromium, everything) as page:
         use(page, everything, "auth", Use("Sign in", "Signed in as ada"))
         expect(page.get_by_label("API token")).to_have_value("")
-        page.reload()
+        page.reload(wait_until="networkidle")
         use(page, everything, "hyperdrive", tables)
         use(page, everything, "auth", Use("Sign out", "Signed out"))
     with opened(chromium, everything, refusals=True) as page:

@@ -10,7 +10,6 @@ from pathlib import Path
 import json5
 import pytest
 from copier.__main__ import CopierApp
-from markdown_it import MarkdownIt
 
 from conftest import (
     FEATURES,
@@ -21,12 +20,12 @@ from conftest import (
     git,
     link_toolchain,
     release,
+    run,
     run_copier,
-    run_tests,
 )
-from projects import config, edit, package, readme, texts
+from projects import config, edit, package, replace, texts
 from test_render import patch_config
-from workbench import ROOT
+from workbench import NODE, ROOT
 
 #: Copier itself does the same, as a test of lives shows.
 pytestmark = pytest.mark.usefixtures("quick")
@@ -46,15 +45,13 @@ def copier(*arguments: str | Path) -> None:
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a repository: this tree as 1.0.0, and 1.1.0 after it.
 
-    The later release changes a line of the Worker, of its README and of the
-    tests of a feature.
+    The later release changes a line of the Worker and of its README.
     """
     template = copy_template(tmp_path_factory.mktemp("releases"))
     release(template, "1.0.0")
     for path, old, new in (
-        ("base/http/worker.ts", "No such route.", "Not a route."),
-        ("template/README.md.jinja", "deploys to Cloudflare,", "deploys it,"),
-        ("features/auth/worker.test.ts", "KV is down", "KV is away"),
+        ("base/base/worker.ts", "No such route.", "Not a route."),
+        ("template/README.md.jinja", "checks everything,", "checks all,"),
     ):
         text = (template / path).read_text()
         assert old in text
@@ -123,98 +120,21 @@ EDITS = [
         'import * as workers from "cloudflare:workers";\n'
         'import { etag } from "hono/etag";',
     ),
-    ("src/index.ts", "\t// Your variables", "\tmine: string;"),
     ("src/index.ts", "// Your middleware", '\napp.use("/mine/*", etag());'),
     (
         "src/index.ts",
         "// Your code",
         '\napp.get("/mine", (c) => c.text("mine"));\n\n'
-        "export class Mine extends workers.DurableObject<Env> {}\n\n"
         "export class MyFlow extends workers.WorkflowEntrypoint<Env> {\n"
         "\toverride async run() {}\n}",
     ),
-    ("src/index.ts", "\t// Your queues", '\t"my-queue": async () => {},'),
-    ("src/index.ts", "\t// Your crons", '\t"0 6 * * 1": async () => {},'),
     (
         "src/index.ts",
         "\t// Your handlers",
         "\tasync email() {\n\t\tawait Promise.resolve();\n\t},",
     ),
-    *(
-        ("wrangler.jsonc", line, insert)
-        for line, insert in (
-            ("\t// Your settings", '\t"logpush": false,'),
-            ("\t\t// Your vars", '\t\t"MY_VAR": "mine",'),
-            ("\t\t\t// Your secrets", '\t\t\t"MY_KEY",'),
-            (
-                "\t\t\t// Your durable_objects",
-                entry(3, name="MINE", class_name="Mine"),
-            ),
-            ("\t\t// Your kv_namespaces", entry(2, binding="MY_KV")),
-            (
-                "\t\t// Your d1_databases",
-                entry(2, binding="MY_DB", database_name="mine"),
-            ),
-            (
-                "\t\t// Your r2_buckets",
-                entry(2, binding="MY_FILES", bucket_name="mine"),
-            ),
-            (
-                "\t\t// Your vectorize",
-                entry(2, binding="MY_INDEX", index_name="mine"),
-            ),
-            (
-                "\t\t// Your analytics_engine_datasets",
-                entry(2, binding="MY_EVENTS", dataset="mine"),
-            ),
-            (
-                "\t\t\t// Your producers",
-                entry(3, binding="MY_QUEUE", queue="my-queue"),
-            ),
-            ("\t\t\t// Your consumers", entry(3, queue="my-queue")),
-            ("\t\t\t// Your crons", '\t\t\t"0 6 * * 1",'),
-            (
-                "\t\t// Your workflows",
-                entry(2, name="mine", binding="MY_FLOW", class_name="MyFlow"),
-            ),
-            ("\t\t// Your services", entry(2, binding="MY_SERVICE", service="mine")),
-            (
-                "\t\t// Your routes",
-                entry(2, pattern="mine.example/*", zone_name="mine.example"),
-            ),
-        )
-    ),
-    (
-        "vitest.config.ts",
-        "\t\t\t\t\t// Your bindings",
-        '\t\t\t\t\tMY_VAR: "test",',
-    ),
-    (
-        "vitest.config.ts",
-        "\t\t\t// Your set-up files",
-        '\t\t\t"./test/mine.ts",',
-    ),
-    (
-        ".dev.vars.example",
-        "# Your secrets, with an empty line before each",
-        "\n# Mine\nMY_KEY=",
-    ),
-    ("README.md", "<!-- Your introduction -->", "\nMine."),
-    ("README.md", "<!-- Your sections -->", "\n## My part\n"),
-    (
-        "README.md",
-        "| `GET /health` | Whether the Worker runs <!-- Your routes --> |",
-        "| `GET /mine` | Mine |",
-    ),
-    (
-        "README.md",
-        "| `ALLOWED_ORIGINS` | `vars` in `wrangler.jsonc` | Other sites whose pages may"
-        " call this Worker, comma-separated, like https://app.example.com"
-        " <!-- Your variables --> |",
-        "| `MY_VAR` | `vars` in `wrangler.jsonc` | Mine |",
-    ),
-    ("AGENTS.md", "<!-- Your rules -->", "\n- Mine."),
-    (".gitignore", "# Yours", "mine/"),
+    ("wrangler.jsonc", "\t\t// Your vars", '\t\t"MY_VAR": "mine",'),
+    ("wrangler.jsonc", "\t// Your bindings", '\t"logpush": false,'),
 ]
 
 #: What users change where files say nothing of lines of theirs: file, what stands
@@ -222,22 +142,11 @@ EDITS = [
 CHANGES = [
     ("README.md", "# my-worker\n", "# Mine\n"),
     (
-        "README.md",
-        "A Cloudflare Worker. Its code is in `src/index.ts`, its configuration in"
-        " `wrangler.jsonc`.\n",
-        "Does what is mine.\n",
-    ),
-    (
         "package.json",
-        '\t\t"types": "node scripts/types.mjs"\n',
-        '\t\t"types": "node scripts/types.mjs",\n\t\t"mine": "echo mine"\n',
+        '\t\t"test": "vitest run"\n',
+        '\t\t"test": "vitest run",\n\t\t"mine": "echo mine"\n',
     ),
     ("tsconfig.json", '"include": ["src", ', '"include": ["mine", "src", '),
-    (
-        "biome.json",
-        '\t\t\t\t"noExplicitAny": "error"\n',
-        '\t\t\t\t"noConsole": "off",\n\t\t\t\t"noExplicitAny": "error"\n',
-    ),
     (
         ".github/workflows/ci.yml",
         "      - run: npx wrangler deploy --dry-run\n",
@@ -298,50 +207,6 @@ def test_the_recorded_answers_render_the_same_project(
     ref = "--vcs-ref=1.0.0"
     copier("copy", "--quiet", "--defaults", ref, answers, releases, again)
     assert texts(again) == texts(project)
-
-
-def test_all_rows_of_the_readme_with_those_of_the_user_are_rows_of_tables(
-    start: Callable[..., Path],
-) -> None:
-    project = start(FEATURES)
-    edit_everywhere(project)
-    tokens = MarkdownIt("commonmark").enable("table").parse(readme(project))
-    fences = [token.map for token in tokens if token.type == "fence"]
-    lines = {
-        number
-        for number, line in enumerate(readme(project).splitlines())
-        if line.startswith("|") and not any(a <= number < b for a, b in fences)
-    }
-    tables = [token.map for token in tokens if token.type == "table_open"]
-    assert lines == {number for a, b in tables for number in range(a, b)}
-    cells = [token.children for token in tokens if token.type == "inline"]
-    shown = ["".join(t.content for t in c if t.type != "html_inline") for c in cells]
-    assert {"GET /health", "GET /mine", "Whether the Worker runs "} <= set(shown)
-
-
-@pytest.mark.parametrize("feature", FEATURES)
-def test_adding_a_feature_keeps_the_users_edits(
-    start: Callable[..., Path], feature: str
-) -> None:
-    project = start([other for other in FEATURES if other != feature])
-    edit_everywhere(project)
-    update(project, FEATURES)
-    assert_edits_are_kept(project)
-    assert f"// #region {feature}\n" in (project / "src/index.ts").read_text()
-    assert "Not a route." in (project / "src/index.ts").read_text()
-
-
-@pytest.mark.parametrize("feature", FEATURES)
-def test_removing_a_feature_keeps_the_users_edits(
-    start: Callable[..., Path], feature: str
-) -> None:
-    project = start(FEATURES)
-    edit_everywhere(project)
-    others = [other for other in FEATURES if other != feature]
-    update(project, others, "--data=delete_data=true")
-    assert_edits_are_kept(project)
-    assert f"#region {feature}" not in (project / "src/index.ts").read_text()
-    assert not (project / f"test/{feature}.test.ts").exists()
 
 
 def test_the_users_page_and_route_stay_when_features_come_and_go(
@@ -417,16 +282,6 @@ def test_a_demo_that_the_user_has_deleted_stays_away(
     assert panels(project) == {"queues", "assets"}
 
 
-def test_a_project_from_before_there_was_a_demo_gets_it(
-    start: Callable[..., Path],
-) -> None:
-    project = start(["assets"])
-    (project / "public/demo").rename(project / "public/panels")
-    commit(project, "Have panels in another folder")
-    update(project, ["assets", "queues"])
-    assert (project / "public/demo/queues.js").exists()
-
-
 def test_a_panel_that_the_user_has_deleted_stays_away(
     start: Callable[..., Path],
 ) -> None:
@@ -438,20 +293,6 @@ def test_a_panel_that_the_user_has_deleted_stays_away(
         update(project, features, "--data=delete_data=true")
         assert not list(project.glob("public/demo/auth.*"))
         assert (project / "public/demo/assets.html").exists()
-
-
-def test_vars_that_come_and_go_leave_the_users_values_alone(
-    start: Callable[..., Path],
-) -> None:
-    project = start(["queues"])
-    for name in ("ALLOWED_ORIGINS", "UPSTREAM_API_URL"):
-        set_var(project, name)
-    commit(project, "Set vars")
-    for features in (["queues", "structured-output"], ["queues"]):
-        update(project, features)
-        values = config(project)["vars"]
-        assert ("AI_MODEL" in values) == ("structured-output" in features)
-        assert values["ALLOWED_ORIGINS"] == values["UPSTREAM_API_URL"] == MINE
 
 
 @pytest.mark.parametrize("provider", [p["id"] for p in PROVIDERS[1:]])
@@ -506,8 +347,8 @@ def test_the_history_of_classes_is_only_appended_to(
         '\t\t{\n\t\t\t"tag": "user-1",\n\t\t\t"new_sqlite_classes": [\n'
         '\t\t\t\t"Mine",\n\t\t\t],\n\t\t},'
     )
-    line = '\t\t// Your migrations after v2 (tags that start with "user-")'
-    edit(project, "wrangler.jsonc", line, mine)
+    line = "\t\t// Your migrations after v2"
+    replace(project / "wrangler.jsonc", line, f"{mine}\n{line}")
     commit(project, "Add a class of my own")
     update(project, ["websockets", "auth"], "--data=delete_data=true")
     assert config(project)["migrations"] == [v1, v2, user, v3]
@@ -555,82 +396,6 @@ def test_recopying_keeps_the_history(start: Callable[..., Path]) -> None:
     assert config(project) == before
 
 
-#: Features whose demos are dropped, and the first line of what each of them deletes
-#: of its code; what follows it, up to an empty line or the end of the region, goes
-#: as well.
-DEMOS = {
-    "queues": 'app.post("/requests"',
-    "analytics": 'app.post("/events"',
-    "structured-output": "const EVENT_INSTRUCTIONS",
-}
-
-
-def delete(project: Path, path: str, pattern: str) -> None:
-    """Delete what a pattern matches in a file of a project, once or more."""
-    text, count = re.subn(pattern, "", (project / path).read_text(), flags=re.MULTILINE)
-    assert count > 0, (path, pattern)
-    (project / path).write_text(text)
-
-
-def drop_demo(project: Path, feature: str) -> None:
-    """Drop the demo of one of `DEMOS` as the README of a project says."""
-    route, rest = {
-        "queues": ("POST /requests", r"(?:.+\n)+\n"),
-        "analytics": ("POST /events", r"(?:.+\n)+\n"),
-        "structured-output": ("POST /extract", r"(?:.*\n)+?(?=// #endregion)"),
-    }[feature]
-    delete(project, "src/index.ts", rf"^{re.escape(DEMOS[feature])}{rest}")
-    path = re.escape(route.split()[1])
-    delete(project, "src/index.ts", rf'^\t{{\n.*\n\t\tpath: "{path}",\n.*\n\t}},\n')
-    for test in ("test/access.test.ts", "test/json.test.ts"):
-        if f'"{route}"' in (project / test).read_text():
-            delete(project, test, rf'^\t"{route}": .*\n')
-    region = rf"(?<=<!-- #region {feature} -->\n\n)(?:.*\n)+?(?=<!-- #endregion)"
-    delete(project, "README.md", region)
-    (project / f"test/{feature}.test.ts").unlink()
-
-
-def test_a_dropped_demo_stays_away_when_features_come_and_go(
-    start: Callable[..., Path],
-) -> None:
-    kept = [feature for feature in FEATURES if feature in DEMOS]
-    # The first page comes with all panels.
-    others = [f for f in FEATURES if f not in DEMOS and f != "assets"]
-    project = start([*kept, "auth"])
-    for feature in DEMOS:
-        drop_demo(project, feature)
-    commit(project, "Drop the demos")
-    # A few at once: where nearly all of a file is new, Git no longer finds what
-    # belongs together, and asks.
-    steps = [others[:count] for count in range(2, len(others) + 2, 2)]
-    for more in (*steps, others[1::2], ["auth"]):
-        update(project, [*kept, *more], "--data=delete_data=true")
-        code, readme, locks, json = (
-            (project / path).read_text() if (project / path).exists() else ""
-            for path in (
-                "src/index.ts",
-                "README.md",
-                "test/access.test.ts",
-                "test/json.test.ts",
-            )
-        )
-        for path in ("/requests", "/events", "/extract"):
-            assert f'app.post("{path}"' not in code
-            assert f'path: "{path}",\n\t\tsummary' not in code
-            assert f'POST {path}"' not in locks + json
-            assert f"| `POST {path}`" not in readme
-        for title in ("Queues", "Analytics", "Structured output"):
-            assert f"## {title}\n" not in readme
-        assert not [f for f in DEMOS if (project / f"test/{f}.test.ts").exists()]
-        assert "function queuesSend(" in code
-        assert "function analyticsWrite(" in code
-        assert "function modelObject" in code
-
-    assert_clean(link_toolchain(project))
-    tests = ("test/access.test.ts", "test/json.test.ts", "test/home.test.ts")
-    run_tests(project, *tests)
-
-
 @pytest.mark.parametrize("is_conflict", [True, False])
 def test_the_message_after_an_update_shows_conflicts_before_anything_else(
     start: Callable[..., Path], is_conflict: bool
@@ -638,7 +403,7 @@ def test_the_message_after_an_update_shows_conflicts_before_anything_else(
     project = start(["auth"])
     if is_conflict:
         text = (project / "README.md").read_text()
-        mine = text.replace("deploys to Cloudflare,", "is for the operators,")
+        mine = text.replace("checks everything,", "is for the operators,")
         (project / "README.md").write_text(mine)
         commit(project, "Edit")
     result = run_copier("update", "--defaults", project)
@@ -677,4 +442,57 @@ def test_an_entry_with_an_id_conflicts_in_its_own_place_when_its_feature_goes(
     for side, bindings in ((r"\1", ["AUTH_TOKENS"]), (r"\2", [])):
         settled = json5.loads(re.sub(hunk, side, text))
         assert [entry["tag"] for entry in settled["migrations"]] == ["v1", "v2"]
-        assert [entry["binding"] for entry in settled["kv_namespaces"]] == bindings
+        assert [
+            entry["binding"] for entry in settled.get("kv_namespaces", [])
+        ] == bindings
+
+
+# --- What an update cannot merge, it shows ---------------------------------------
+
+#: A list of the user's own, and the same without its entry.
+OWN_LIST = '\t"kv_namespaces": [\n\t\t{ "binding": "MINE" },\n\t],'
+
+
+def test_a_feature_that_brings_a_list_of_the_users_is_refused_until_it_is_settled(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["websockets"])
+    edit(project, "wrangler.jsonc", "\t// Your bindings", OWN_LIST)
+    commit(project, "Add a namespace of my own")
+    update(project, ["websockets", "auth"])
+    check = [ROOT / "node_modules/.bin/biome", "check"]
+    with pytest.raises(
+        AssertionError, match=r"wrangler\.jsonc:\d+:(?s:.*)kv_namespaces"
+    ):
+        run([NODE, *check], link_toolchain(project))
+
+    # One entry moves.
+    replace(project / "wrangler.jsonc", f"{OWN_LIST}\n", "")
+    mine = '\t\t{ "binding": "MINE" },'
+    edit(project, "wrangler.jsonc", "\t\t// Your kv_namespaces", mine)
+    run([NODE, *check], project)
+    bindings = [entry["binding"] for entry in config(project)["kv_namespaces"]]
+    assert bindings == ["AUTH_TOKENS", "MINE"]
+
+
+def test_a_list_that_goes_conflicts_where_the_user_has_an_entry_and_nowhere_else(
+    start: Callable[..., Path],
+) -> None:
+    project = start(["auth", "queues", "d1"])
+    mine = '\t\t{ "binding": "MINE" },'
+    edit(project, "wrangler.jsonc", "\t\t// Your kv_namespaces", mine)
+    edit(project, "wrangler.jsonc", "\t// Your bindings", '\t"logpush": false,')
+    commit(project, "Edit")
+    copier(
+        *("update", "--quiet", "--defaults", "--vcs-ref=1.1.0"),
+        *("--data=features=[queues,d1]", project),
+    )
+    assert conflicts(project) == ["wrangler.jsonc"]
+    text = (project / "wrangler.jsonc").read_text()
+    ((theirs, ours),) = re.findall(
+        r"<{7} .*\n((?:.*\n)*?)={7}\n((?:.*\n)*?)>{7} .*\n", text
+    )
+    assert "MINE" in theirs + ours
+    assert "queues" not in theirs + ours
+    settled = re.sub(r"<{7} .*\n(?:.*\n)*?={7}\n(?:.*\n)*?>{7} .*\n", "", text)
+    assert "logpush" in json5.loads(settled)

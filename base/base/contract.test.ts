@@ -24,6 +24,7 @@ const app = options?.app as unknown as Hono<AppEnv>;
 const JSON_ROUTES: Record<string, string> = {
 	//% set wanted = "json"
 	//% include "extensions/routes_with.jinja"
+	"POST /probe/json": "/probe/json",
 };
 
 const SITE = "https://example.com";

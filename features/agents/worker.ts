@@ -32,7 +32,7 @@ const CHARACTERS_SENT = 16_000;
 const MESSAGES_WAITING = 5;
 const TICKET_SECONDS = 60;
 
-const agentName = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
+const agentName = z.string().regex(/^[\w-]{1,64}$/);
 const agentText = z.string().trim().min(1).max(8000);
 const agentRequest = z.strictObject({ message: agentText });
 const newReminder = z.strictObject({
@@ -123,10 +123,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	}
 
 	/** Refuses a client's change of anything but the title. */
-	override validateStateChange(
-		next: AgentState,
-		source: Connection | "server",
-	): void {
+	override validateStateChange(next: AgentState, source: unknown): void {
 		// The first of the server's changes is the initial state itself.
 		if (source !== "server") {
 			const title = z.string().max(100).parse(next.title);
@@ -163,10 +160,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	 * Replies to a client that sends plain text: `{"type":"piece","text":…}` for
 	 * each piece, then `{"type":"done"}`, or `{"type":"error","error":…}`.
 	 */
-	override async onMessage(
-		connection: Connection,
-		message: WSMessage,
-	): Promise<void> {
+	override async onMessage(connection: Connection, message: WSMessage) {
 		const send = (answer: object) => {
 			// The reply to a client that has left is kept all the same.
 			if (connection.readyState === WebSocket.OPEN) {
@@ -207,16 +201,15 @@ export class AiAgent extends Agent<Env, AgentState> {
 		return (await this.schedule(seconds, "deliverReminder", { text })).id;
 	}
 
-	/** Lists the reminders to come. */
+	/** Lists the reminders to come; `time` is in seconds since 1970. */
 	@forClients
 	async listReminders() {
-		type Reminder = Schedule<{ text: string }>;
-		const schedules = (await this.listSchedules()) as Reminder[];
+		const schedules = (await this.listSchedules()) as Schedule<{
+			text: string;
+		}>[];
 		return schedules
 			.filter(({ callback }) => callback === "deliverReminder")
-			.map(({ id, payload: { text }, time }) => {
-				return { id, text, at: new Date(time * 1000).toISOString() };
-			});
+			.map(({ id, payload, time }) => ({ id, text: payload.text, time }));
 	}
 
 	/** Cancels a reminder; returns whether there was one with that id. */
@@ -257,10 +250,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	 *
 	 * @param left Aborts when nobody wants the reply any more.
 	 */
-	protected async *reply(
-		text: string,
-		left = new AbortController().signal,
-	): AsyncGenerator<string> {
+	protected async *reply(text: string, left = new AbortController().signal) {
 		if (this.#replies.length > MESSAGES_WAITING) {
 			const message = "Wait for the replies to the messages before.";
 			throw new ApiError(409, "agent_busy", message);
@@ -320,9 +310,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 	}
 }
 
-export const agents = new Hono<AppEnv>();
-
-agents.route(
+export const agents = new Hono<AppEnv>().route(
 	"/",
 	makeAgentRoutes("ai-agent", (env) => env.AiAgent),
 );
@@ -393,15 +381,10 @@ export function makeAgentRoutes(
 	});
 
 	routes.post(`${path}/ticket`, guard, async (c) => {
-		const ticket = {
-			aud: `${kind}/${nameOf(c)}`,
-			jti: crypto.randomUUID(),
-			exp: Math.floor(Date.now() / 1000) + TICKET_SECONDS,
-		};
-		return c.json(
-			{ ticket: await sign(ticket, c.env.API_TOKEN, "HS256") },
-			201,
-		);
+		const aud = `${kind}/${nameOf(c)}`;
+		const exp = Math.floor(Date.now() / 1000) + TICKET_SECONDS;
+		const claims = { aud, exp, jti: crypto.randomUUID() };
+		return c.json({ ticket: await sign(claims, c.env.API_TOKEN) }, 201);
 	});
 
 	return routes;

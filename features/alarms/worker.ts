@@ -108,9 +108,9 @@ export class Reminder extends DurableObject<Env> {
 		// Else the last firing comes again: it failed, or the runtime repeats it.
 		if (failures === 0 && info?.scheduledTime !== ran) {
 			const interval = everySeconds * 1000;
+			const late = Date.now() - due;
 			// Times that were missed count as one.
-			const missed = Math.max(0, Math.floor((Date.now() - due) / interval));
-			record.due = due + (missed + 1) * interval;
+			record.due += Math.max(1, Math.ceil(late / interval)) * interval;
 			record.fired += 1;
 		}
 		record.failures = 0;

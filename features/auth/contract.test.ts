@@ -149,14 +149,17 @@ describe("a cookie", () => {
 		["https://sub.example.com", 403],
 		["https://allowed.example", 204],
 		["null", 403],
-	])("is of use to a page of %s that changes something: %i", async (Origin, status) => {
-		env.ALLOWED_ORIGINS = "https://allowed.example";
-		const headers = { ...cookie(await startSession()), Origin };
-		const response = await ask("DELETE /auth/session", headers);
-		expect(response.status).toBe(status);
-		const after = await ask("GET /auth/session", headers);
-		expect(after.status).toBe(status === 403 ? 200 : 403);
-	});
+	])(
+		"is of use to a page of %s that changes something: %i",
+		async (Origin, status) => {
+			env.ALLOWED_ORIGINS = "https://allowed.example";
+			const headers = { ...cookie(await startSession()), Origin };
+			const response = await ask("DELETE /auth/session", headers);
+			expect(response.status).toBe(status);
+			const after = await ask("GET /auth/session", headers);
+			expect(after.status).toBe(status === 403 ? 200 : 403);
+		},
+	);
 
 	it.each([
 		["POST /no/such/path", cookie("any"), 403],

@@ -9,17 +9,15 @@ import { ApiError, logError } from "../../base/base/worker";
 const PAGE_TIMEOUT_MS = 20_000;
 const MAX_TEXT_LENGTH = 100_000;
 
-/** Private, loopback, link-local and reserved ones, and metadata of clouds. */
+/** Private, loopback, link-local and reserved IPv4, and metadata of clouds. */
 const privateNetworks = new BlockList();
 for (const network of [
 	...["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8"],
 	...["168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"],
 	...["192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"],
-	...["2001::/23", "2002::/16"], // These hold IPv4 addresses.
 ]) {
 	const [address = "", bits] = network.split("/");
-	const family = isIP(address) === 4 ? "ipv4" : "ipv6";
-	privateNetworks.addSubnet(address, Number(bits), family);
+	privateNetworks.addSubnet(address, Number(bits));
 }
 
 export const pages = new Hono<AppEnv>();
@@ -34,10 +32,8 @@ pages.get("/browser", operatorOnly, async (c) => {
 });
 
 /**
- * Opens a public page in a browser, and reads it.
- *
- * @returns The URL after redirects, the title, and the visible text, cut.
- * @throws ApiError 400 unless it is public, 502, 503 without a browser, 504.
+ * Opens a public page in a browser of its own. Returns the URL after redirects,
+ * the title and the visible text; throws a 400, 502, 503 or 504.
  */
 export async function readPage(env: Env, url: URL) {
 	requirePublicUrl(url);
@@ -53,20 +49,10 @@ export async function readPage(env: Env, url: URL) {
 		launch.then((browser) => visitPage(browser, url)),
 		pageTimeout(),
 	]);
-	// Lives on when the client goes away.
-	waitUntil(closeBrowser(launch, page));
+	// Goes on without the client: the browser is closed in any case.
+	const close = async () => (await launch).close();
+	waitUntil(page.then(close, close).catch(() => {}));
 	return page;
-}
-
-/** Closes a browser, once it has started and its work is over. */
-async function closeBrowser(
-	launch: Promise<Browser>,
-	work: Promise<unknown>,
-): Promise<void> {
-	const [browser] = await Promise.allSettled([launch, work]);
-	if (browser.status === "fulfilled") {
-		await browser.value.close();
-	}
 }
 
 async function pageTimeout(): Promise<never> {
@@ -118,11 +104,11 @@ function requirePublicUrl(url: URL): void {
 
 function isPublicHost(host: string): boolean {
 	if (isIP(host) === 4) {
-		return !privateNetworks.check(host, "ipv4");
+		return !privateNetworks.check(host);
 	}
 	if (isIP(host) === 6) {
-		// All public ones begin with 2 or 3; `check` fails for ::ffff:127.0.0.1.
-		return /^[23]\w{3}:/.test(host) && !privateNetworks.check(host, "ipv6");
+		// 2000::/3 is public, but in 2001::/23 and 2002::/16 are IPv4 addresses.
+		return /^(?!2001:1?\w{0,2}:|2002:)[23]\w{3}:/.test(host);
 	}
 	return /\.(?!(localhost|local|internal|arpa)$)[^.]+$/.test(host);
 }

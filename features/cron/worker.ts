@@ -1,38 +1,37 @@
 import { logInfo } from "../../base/base/worker";
 
-const MINUTE_MS = 60_000;
+/** The last time of its length that was over when a run was due. */
+type Period = { from: Date; to: Date };
 
-/** The job of every quarter of an hour, for the one that has just ended. */
-export async function quarterHourly(
-	controller: ScheduledController,
+/** The work of every quarter of an hour. It may come late, twice or never. */
+export async function workQuarterHourly(
 	_env: Env,
+	period: Period,
 ): Promise<void> {
-	const { from, to } = lastPeriod(controller, 15);
-	// Your quarter-hourly work
-	logInfo("Cron job done", { cron: controller.cron, from, to });
+	logInfo("Quarter-hourly work done", period);
 }
 
-/** The job of every night, for the day before, from midnight to midnight UTC. */
-export async function nightly(
-	controller: ScheduledController,
-	_env: Env,
-): Promise<void> {
-	const { from, to } = lastPeriod(controller, 24 * 60);
-	// Your nightly work
-	logInfo("Cron job done", { cron: controller.cron, from, to });
+/** The work of every night, for the day before. It may come late, twice or never. */
+export async function workNightly(_env: Env, period: Period): Promise<void> {
+	logInfo("Nightly work done", period);
 }
+
+export const quarterHourly = forPeriods(15, workQuarterHourly);
+export const nightly = forPeriods(24 * 60, workNightly);
 
 /**
- * Returns the last period that was over when a run was due: the same however
- * late the run comes, and each time it comes.
+ * Makes a cron job of work, which gets the same period however late a run comes,
+ * and each time it comes.
  *
  * @param minutes How long periods are, from midnight UTC on.
  */
-export function lastPeriod(
-	{ scheduledTime }: ScheduledController,
+export function forPeriods(
 	minutes: number,
-): { from: Date; to: Date } {
-	const length = minutes * MINUTE_MS;
-	const end = Math.floor(scheduledTime / length) * length;
-	return { from: new Date(end - length), to: new Date(end) };
+	work: (env: Env, period: Period) => Promise<void>,
+): ExportedHandlerScheduledHandler<Env> {
+	return async ({ scheduledTime }, env) => {
+		const length = minutes * 60_000;
+		const end = Math.floor(scheduledTime / length) * length;
+		await work(env, { from: new Date(end - length), to: new Date(end) });
+	};
 }

@@ -5,7 +5,7 @@ const idField = find("#d1-use [name=id]", HTMLInputElement);
 onSubmit("#d1-add", async ({ title, body }) => {
 	const note = await request("POST", "/notes", { title, body });
 	idField.value = note.id;
-	return { Note: String(note.id), Title: note.title, Text: note.body };
+	return { Note: note.id, Title: note.title, Text: note.body };
 });
 
 onSubmit("#d1-use", async ({ id, action }) => {
@@ -14,17 +14,11 @@ onSubmit("#d1-use", async ({ id, action }) => {
 		return `Note ${id} is gone.`;
 	}
 	const { notes } = await request("GET", "/notes?limit=10");
-	if (notes.length === 0) {
-		return "There are no notes.";
-	}
 	return table(
-		notes.map(
-			/** @param {Record<string, string>} note */
-			({ id, title, createdAt }) => ({
-				Note: String(id),
-				Title: title,
-				Added: new Date(createdAt).toLocaleString(),
-			}),
-		),
+		notes.map(({ id, title, createdAt }) => ({
+			Note: id,
+			Title: title,
+			Added: new Date(createdAt).toLocaleString(),
+		})),
 	);
 });

@@ -3,5 +3,5 @@ import { onSubmit, request, table } from "/app.js";
 onSubmit("#hyperdrive form", async ({ schema }) => {
 	const query = new URLSearchParams({ schema });
 	const { tables } = await request("GET", `/db/tables?${query}`);
-	return tables.length > 0 ? table(tables) : "This schema has no tables.";
+	return table(tables);
 });

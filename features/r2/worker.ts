@@ -39,7 +39,7 @@ files.get("/files", operatorOnly, async (c) => {
 		key: file.key,
 		size: file.size,
 		etag: file.httpEtag,
-		type: file.httpMetadata?.contentType,
+		type: file.httpMetadata?.contentType ?? "",
 		uploaded: file.uploaded,
 	}));
 	const nextCursor = truncated ? objects.at(-1)?.key : null;
@@ -71,11 +71,7 @@ function keyInPath<E extends AppEnv>(c: Context<E>): string {
 	return parseInput(fileKey, key, "invalid_key");
 }
 
-/**
- * Streams the body of a request into R2, if its `If-…` headers allow it.
- *
- * @throws ApiError 400, 411 without a length, 412, 413.
- */
+/** Streams the body of a request into R2, if its `If-…` headers allow it. */
 export async function storeFile<E extends AppEnv>(
 	c: Context<E>,
 	key: string,
@@ -104,8 +100,6 @@ export async function storeFile<E extends AppEnv>(
 /**
  * Answers with a file: all of it, the range that the request asks for, or 304.
  * Browsers save it and run nothing of it.
- *
- * @throws ApiError 400, 404, 412, 416.
  */
 export async function sendFile<E extends AppEnv>(
 	c: Context<E>,

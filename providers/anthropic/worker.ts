@@ -17,7 +17,7 @@ function modelError(error: unknown): ApiError {
 	const reason = error instanceof Error ? error.constructor.name : error;
 	logError("The model gave no answer", reason, { status, requestID });
 	if (status === 429 || status === 529) {
-		const after = headers.get("Retry-After") ?? "60";
+		const after = headers?.get("Retry-After") ?? "60";
 		const message = "Try again later: the model is busy.";
 		return new ApiError(503, "model_busy", message, { "Retry-After": after });
 	}
@@ -27,7 +27,7 @@ function modelError(error: unknown): ApiError {
 /** Makes a client for one request, since a connection belongs to one. */
 async function modelClient(env: Env) {
 	if (!env.ANTHROPIC_API_KEY) {
-		const message = "Set ANTHROPIC_API_KEY: see Model in README.md.";
+		const message = "Set the secret ANTHROPIC_API_KEY, locally in .dev.vars.";
 		throw new ApiError(503, "model_not_configured", message);
 	}
 	// Imported here, so that only requests that ask the model wait for it.
@@ -160,7 +160,7 @@ export async function* modelText(
 	const late = new AbortController();
 	const timer = setTimeout(() => late.abort(), MODEL_TIMEOUT_MS);
 	try {
-		const { messages: api, beta } = await modelClient(env);
+		const client = await modelClient(env);
 		const options = { signal: AbortSignal.any([signal, late.signal]) };
 		const params = {
 			model: env.AI_MODEL,
@@ -174,7 +174,7 @@ export async function* modelText(
 		//% if "agents" in features
 		if (tools.length > 0) {
 			const rounds = { ...params, tools, max_iterations: 8 };
-			const answer = beta.messages.toolRunner(rounds, options);
+			const answer = client.beta.messages.toolRunner(rounds, options);
 			for await (const round of answer) {
 				yield* piecesOf(round);
 			}
@@ -185,7 +185,7 @@ export async function* modelText(
 		}
 
 		//% endif
-		yield* piecesOf(api.stream(params, options));
+		yield* piecesOf(client.messages.stream(params, options));
 	} catch (error) {
 		if (!signal.aborted) {
 			throw modelError(error);

@@ -16,7 +16,7 @@ function modelError(error: unknown): ApiError {
 	const reason = error instanceof Error ? error.constructor.name : error;
 	logError("The model gave no answer", reason, { status, requestID });
 	if (status === 429) {
-		const after = headers.get("Retry-After") ?? "60";
+		const after = headers?.get("Retry-After") ?? "60";
 		const message = "Try again later: the model is busy.";
 		return new ApiError(503, "model_busy", message, { "Retry-After": after });
 	}
@@ -26,7 +26,7 @@ function modelError(error: unknown): ApiError {
 /** Makes a client for one request, since a connection belongs to one. */
 async function modelClient(env: Env) {
 	if (!env.OPENAI_API_KEY) {
-		const message = "Set OPENAI_API_KEY: see Model in README.md.";
+		const message = "Set the secret OPENAI_API_KEY, locally in .dev.vars.";
 		throw new ApiError(503, "model_not_configured", message);
 	}
 	// Imported here, so that only requests that ask the model wait for it.

@@ -92,7 +92,7 @@ export function modelTool<Input extends object>(
 		type: "function" as const,
 		function: { name, description, parameters },
 		async call(json: string): Promise<string> {
-			const sent = await new Response(json).json().catch(() => json);
+			const sent = await new Response(json || "{}").json().catch(() => json);
 			const { data, error } = input.safeParse(sent);
 			if (error) {
 				return error.message;
@@ -199,7 +199,7 @@ async function* piecesOf(
 		const results = calls.map(async ({ id, name, arguments: json }) => {
 			const tool = tools.find((tool) => tool.function.name === name);
 			const content = (await tool?.call(json)) ?? "There is no such tool.";
-			return { role: "tool", tool_call_id: id, content };
+			return { role: "tool", tool_call_id: id, name, content };
 		});
 		const said = { role: "assistant", content: "", tool_calls };
 		const more = [...messages, said, ...(await Promise.all(results))];

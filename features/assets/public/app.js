@@ -17,20 +17,32 @@ export function element(name, ...children) {
 }
 
 /**
- * Sends a request, with the token of the field `#api-token` if there is one, and
- * reads the answer. A `body` that is no text is sent as JSON.
+ * Sends a request, with the token of the field `#api-token` if there is one. A body
+ * that is not text goes as JSON. Throws what a user can read.
  */
-export function request(method, path, body) {
+export function send(method, path, body, type = "application/json") {
 	const headers = new Headers();
 	const token = document.querySelector("#api-token")?.value;
 	if (token) {
 		headers.set("Authorization", `Bearer ${token}`);
 	}
 	if (body !== undefined) {
-		headers.set("Content-Type", "application/json");
+		headers.set("Content-Type", type);
 	}
-	const json = typeof body === "string" ? body : JSON.stringify(body);
-	return read(fetch(path, { method, headers, body: json }));
+	const text = typeof body === "string" ? body : JSON.stringify(body);
+	return accept(fetch(path, { method, headers, body: text }));
+}
+
+/** Sends a request and reads the answer. */
+export function request(method, path, body) {
+	return read(send(method, path, body));
+}
+
+/** Reads the JSON of an answer; `null` when it has none. */
+export async function read(sent) {
+	const response = await accept(sent);
+	const isJson = response.headers.get("Content-Type")?.includes("json");
+	return isJson ? response.json() : null;
 }
 
 /** An answer with which the Worker refuses a request. */
@@ -41,20 +53,18 @@ export class Refusal extends Error {
 	}
 }
 
-/** Returns the JSON of an answer, or `null`; throws what a user can read. */
-export async function read(sent) {
-	const response = await sent.catch(() => {
-		throw new Error("The Worker cannot be reached.");
+async function accept(sent) {
+	const response = await sent.catch((error) => {
+		throw new Error("The Worker cannot be reached.", { cause: error });
 	});
-	const isJson = response.headers.get("Content-Type")?.includes("json");
-	const answer = isJson ? await response.json() : null;
-	if (response.ok) {
-		return answer;
+	const { ok, status } = response;
+	if (ok) {
+		return response;
 	}
-	const { message, issues } = answer?.error ?? answer ?? {};
+	const answer = await response.json().catch(() => ({}));
+	const { message, issues } = answer.error ?? answer;
 	const [first] = issues ?? [];
 	const text = first ? `${first.path}: ${first.message}` : message;
-	const { status } = response;
 	throw new Refusal(text ?? `The answer was ${status}.`, status);
 }
 
@@ -107,12 +117,14 @@ function render(result) {
 
 /** Makes a table of rows: objects with the names of the columns. */
 export function table(rows) {
-	const names = Object.keys(rows[0]);
-	const row = (tag, texts) =>
+	if (rows.length === 0) {
+		return "There is nothing yet.";
+	}
+	const line = (tag, texts) =>
 		element("tr", ...texts.map((text) => element(tag, text)));
 	return element(
 		"table",
-		row("th", names),
-		...rows.map((values) => row("td", Object.values(values))),
+		line("th", Object.keys(rows[0])),
+		...rows.map((row) => line("td", Object.values(row))),
 	);
 }

@@ -90,6 +90,7 @@ async function start(log, file) {
 			fs.writeFileSync(`${file}.new`, await data.bytes());
 			fs.renameSync(`${file}.new`, file);
 		}
+		await db.close();
 	};
 }
 

@@ -1,7 +1,4 @@
 // Stands in for OpenAI's API; vi.restoreAllMocks() removes it.
-
-// Takes long to load the first time, which no test should have to wait for.
-import "openai";
 import { vi } from "vitest";
 
 /** What the model was asked since a test last said what it answers. */
