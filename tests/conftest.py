@@ -125,7 +125,10 @@ def node_environment() -> dict[str, str]:
     own = {"CI": "1", "NO_COLOR": "1", "GOGC": "400"}
     # What Vitest keeps for its next run, in our packages, serves one folder alone.
     own["VITEST_FS_MODULE_CACHE"] = "false"
-    return {**workbench.quiet_environment(), **own}
+    quiet = workbench.quiet_environment()
+    # What Wrangler starts by name, as it finds it below a package manager's script.
+    own["PATH"] = f"{ROOT}/node_modules/.bin:{quiet['PATH']}"
+    return {**quiet, **own}
 
 
 def run(command: list[str | Path], directory: Path) -> str:

@@ -36,24 +36,10 @@ def answering(
 
 # --- Public names ---------------------------------------------------------------
 
-#: The Worker, with a resolver that knows these names alone, and what stands in for
-#: Vectorize and the model that makes its vectors: they count characters.
+#: The Worker, with what stands in for Vectorize and the model that makes its
+#: vectors: they count characters.
 ENTRY = """
 import worker from "./src/index";
-
-const names = %s;
-const { fetch } = globalThis;
-globalThis.fetch = async (input, init) => {
-	const { hostname, searchParams } = new URL(new Request(input, init).url);
-	if (hostname !== "cloudflare-dns.com") {
-		return fetch(input, init);
-	}
-	const name = searchParams.get("name");
-	const type = searchParams.get("type") === "A" ? 1 : 28;
-	const data = type === 1 && names[name];
-	const Answer = data ? [{ name, type, TTL: 1, data }] : [];
-	return Response.json({ Status: 0, Question: [{ name, type }], Answer });
-};
 
 const vectors = new Map();
 const AI = {
@@ -126,14 +112,11 @@ def environment_with(cache: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serve_with(
-    chromium: Path, addresses: dict[str, str], project: Path
-) -> Iterator[DevServer]:
+def serve_with(chromium: Path, project: Path) -> Iterator[DevServer]:
     """Serve a project whose Worker has this browser, until the block ends.
 
     Args:
         chromium: The browser.
-        addresses: What names resolve to, for the Worker.
         project: The project, with its packages.
     """
     cache = chromium.parent / "cache"
@@ -144,7 +127,7 @@ def serve_with(
         (installed / "chrome-linux64").mkdir(parents=True)
         shutil.copy2(chromium, installed / "chrome-linux64" / "chrome")
         (installed / ".miniflare-install-complete").touch()
-    (project / "entry.js").write_text(ENTRY % json.dumps(addresses))
+    (project / "entry.js").write_text(ENTRY)
     command = dev_command(project, "entry.js")
     with serve(project, command, environment_with(cache)) as server:
         yield server
@@ -200,7 +183,9 @@ class Model(HTTPServer):
 
     def events(self, pieces: Iterator[str]) -> Iterator[str]:
         """Yield server-sent events: a piece each, and the end."""
-        deltas = ({"delta": {"content": piece}} for piece in pieces)
+        deltas = (
+            {"delta": {"role": "assistant", "content": piece}} for piece in pieces
+        )
         end = {"delta": {}, "finish_reason": self.reason}
         try:
             for choice in chain(deltas, [end]):

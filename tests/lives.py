@@ -341,7 +341,7 @@ KINDS = {
     "setting": Kind(lambda n: [setting("// Your bindings", logpush=False)], once=True),
     "list of the user's own": Kind(
         lambda n: [
-            setting("// Your bindings", services=[{"binding": "MINE", "service": "m"}])
+            setting("// Your bindings", tail_consumers=[{"service": "mine"}])
         ],
         once=True,
     ),

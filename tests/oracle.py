@@ -169,7 +169,7 @@ FEATURES = {
     "cron": Feature(
         bindings=(),
         routes=(),
-        names=("cronNightly", "cronQuarterHourly", "cronRun", "CronWork"),
+        names=("nightly", "quarterHourly", "workNightly", "forPeriods"),
     ),
     "ai": Feature(
         bindings=(),

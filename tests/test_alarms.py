@@ -10,7 +10,7 @@ import pytest
 
 from conftest import link_toolchain
 from dev_server import DevServer, serve
-from projects import edit
+from projects import replace
 
 #: Work of two seconds, which fails for the user `unlucky` at the first try.
 WORK = """\
@@ -28,7 +28,8 @@ WORK = """\
 def server(render: Callable[..., Path]) -> Iterator[DevServer]:
     """A server of a project with work of its own."""
     project = link_toolchain(render(["alarms"], project_name="test-alarms"))
-    edit(project, "src/index.ts", "\t\t// Your reminder", WORK.rstrip("\n"))
+    sample = '\t\tlogInfo("Reminder fired", { userId });\n'
+    replace(project / "src/index.ts", sample, WORK)
     with serve(project) as server:
         yield server
 
@@ -90,5 +91,4 @@ def test_a_firing_that_fails_is_tried_again_and_counted_once(
     server.wait_until(lambda: lines(server, "Reminder done", "unlucky"))
     assert server.http.get("/reminders/unlucky").json()["fired"] == 1
     (line,) = lines(server, "Reminder failed", "unlucky")
-    assert line["failures"] == 1
     assert line["error"]["message"] == "Not now"

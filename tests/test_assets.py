@@ -57,7 +57,7 @@ class Use:
         fields: What is written into the fields, by label.
         is_error: Whether that is an error.
         has_token: Whether the page knows the API token.
-        is_offline: Whether the Worker cannot be reached.
+        is_offline: Whether the Worker Failed to fetch.
         model: What the model says when it is asked.
     """
 
@@ -112,8 +112,7 @@ def everything(
     with answering(lambda request: html) as site:
         folder = tmp_path_factory.mktemp("chromium")
         browser = chromium_with({"example.com": site}, folder)
-        addresses = {"example.com": "93.184.215.14"}
-        with serve_with(browser, addresses, project) as server:
+        with serve_with(browser, project) as server:
             yield server
 
 
@@ -422,7 +421,7 @@ def test_everybody_can_use_the_page(
     fixture, path = PAGES[name]
     server = request.getfixturevalue(fixture)
     axe = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
-    failure = Use("Say hello", "cannot be reached", is_offline=True, is_error=True)
+    failure = Use("Say hello", "Failed to fetch", is_offline=True, is_error=True)
     with opened(chromium, server, True, path, **look(device, scheme)) as page:
         if path != "/":
             use(page, server, "assets", failure)

@@ -394,7 +394,7 @@ def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
 def test_a_project_of_entries_of_every_kind_passes_its_tests(
     quick: None, template: Path, tmp_path: Path
 ) -> None:
-    # Not of a service, since its Worker is there in none of the tests.
+    # The Worker that such a list names is there in none of the tests.
     own = "list of the user's own"
     every = tuple(Add(kind) for kind in KINDS if kind != own)
     most = tuple(one for one in FEATURES if one not in ("agents", "browser"))

@@ -1,7 +1,6 @@
 """Products built on the template as users do it, with no edit inside a region."""
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +11,17 @@ from werkzeug import Request, Response
 
 from conftest import assert_clean, link_toolchain, run_tests
 from dev_server import DevServer, serve
-from projects import edit
-from workbench import NODE, ROOT
+from projects import edit, replace
+from workbench import ROOT
 
 Project = Callable[..., Path]
 
 #: The user's own code and tests, per product.
 PRODUCTS = ROOT / "tests/products"
+#: The lines of `src/index.ts` below which code of the user's goes, by its file.
+PLACES = {"middleware.ts": "// Your middleware", "code.ts": "// Your code"}
+#: How the line begins above which migrations of the user's go.
+MIGRATIONS = "\t\t// Your migrations after v1"
 
 
 def build(project: Path, product: str, entries: list[tuple[str, str, str]]) -> Path:
@@ -26,58 +29,36 @@ def build(project: Path, product: str, entries: list[tuple[str, str, str]]) -> P
 
     Args:
         project: The project, with its packages.
-        product: The folder in `PRODUCTS`: `code.ts` goes below `// Your code`,
-            all other files into the project under the same path.
-        entries: What else goes where: a file, the line, what goes below it.
+        product: The folder in `PRODUCTS`: the files of `PLACES` go below their
+            lines, all others into the project under the same path.
+        entries: What else goes where: a file, the line, what goes below it, or
+            above it where the line is `MIGRATIONS`.
 
     Returns:
         The project.
     """
     folder = PRODUCTS / product
     for path in folder.rglob("*.*"):
-        if path.name != "code.ts":
+        if path.name in PLACES:
+            code = path.read_text().rstrip()
+            edit(project, "src/index.ts", PLACES[path.name], f"\n{code}")
+        else:
             target = project / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(path.read_text())
-    code = (folder / "code.ts").read_text()
-    entries = [("src/index.ts", "// Your code", f"\n{code.rstrip()}"), *entries]
-    for entry in entries:
-        edit(project, *entry)
+    for name, line, insert in entries:
+        if line == MIGRATIONS:
+            replace(project / name, line, f"{insert}\n{line}")
+        else:
+            edit(project, name, line, insert)
     return project
-
-
-def test_a_product_keeps_to_the_lines_that_are_the_users() -> None:
-    # What a product writes nowhere: a region. `edit` inserts below one line.
-    for path in PRODUCTS.rglob("*.*"):
-        assert "#region" not in path.read_text()
 
 
 # --- A URL shortener for teams --------------------------------------------------
 
 SHORTENER = [
-    ("src/index.ts", "\t// Your variables", "\tstartedAt: number;"),
-    (
-        "src/index.ts",
-        "// Your middleware",
-        '\napp.use("*", async (c, next) => {\n'
-        '\tc.set("startedAt", Date.now());\n'
-        "\tawait next();\n"
-        '\tc.header("X-Mine", "yes");\n'
-        "});\n\n"
-        'app.use("/api/team/*", sessionOnly);\n\n'
-        'app.use("/events", async (c, next) => {\n'
-        "\tawait c.req.text();\n"
-        "\tawait next();\n"
-        "});\n\n"
-        "app.use(async (c, next) => {\n"
-        '\tif (c.req.path === "/api/mine") {\n'
-        '\t\treturn c.text("mine");\n'
-        "\t}\n"
-        "\treturn next();\n"
-        "});",
-    ),
     ("src/index.ts", "\t// Your queues", '\t"all-mail": sendMails,'),
-    ("src/index.ts", "\t// Your crons", '\t"0 6 * * 1": sendReport,'),
+    ("src/index.ts", "\t// Your crons", '\t"5 * * * *": forPeriods(60, report),'),
     (
         "wrangler.jsonc",
         "\t\t\t// Your durable_objects",
@@ -85,7 +66,7 @@ SHORTENER = [
     ),
     (
         "wrangler.jsonc",
-        '\t\t// Your migrations after v1 (tags that start with "user-")',
+        MIGRATIONS,
         '\t\t{ "tag": "user-link", "new_sqlite_classes": ["Link"] },',
     ),
     ("wrangler.jsonc", "\t\t// Your kv_namespaces", '\t\t{ "binding": "LINKS" },'),
@@ -99,20 +80,20 @@ SHORTENER = [
         "\t\t\t// Your consumers",
         '\t\t\t{ "queue": "all-mail", "max_batch_timeout": 1 },',
     ),
-    ("wrangler.jsonc", "\t\t\t// Your crons", '\t\t\t"0 6 * * 1",'),
+    ("wrangler.jsonc", "\t\t\t// Your crons", '\t\t\t"5 * * * *",'),
     ("wrangler.jsonc", "\t\t\t// Your secrets", '\t\t\t"PAGER_KEY",'),
     (
-        ".dev.vars.example",
-        "# Your secrets, with an empty line before each",
-        "\n# Wakes who is on call\nPAGER_KEY=",
+        "vitest.config.ts",
+        "\t\t\t\tbindings: {",
+        '\t\t\t\t\tPAGER_KEY: "test-PAGER_KEY",',
     ),
 ]
 
 
 @pytest.fixture(scope="module")
 def shortener(render: Project) -> Path:
-    """A shortener on auth, analytics, queues and websockets, with static files."""
-    features = ["auth", "analytics", "queues", "websockets", "assets"]
+    """A shortener with sessions, events, mails, a job, rooms and static files."""
+    features = ["auth", "analytics", "queues", "cron", "websockets", "assets"]
     project = link_toolchain(render(features, project_name="teamlinks"))
     return build(project, "shortener", SHORTENER)
 
@@ -129,103 +110,61 @@ def test_the_shortener_is_clean_and_passes_all_tests(shortener: Path) -> None:
     run_tests(shortener)
 
 
-def sign_in(server: DevServer, **session: object) -> dict[str, str]:
-    """Start a session and return the header that shows it."""
-    answer = server.http.post("/auth/sessions", headers=server.operator, json=session)
+@pytest.mark.parametrize("path", ["/health", "/api/links/none", "/api/none"])
+def test_own_middleware_runs_for_every_route(
+    shortener_server: DevServer, path: str
+) -> None:
+    assert shortener_server.http.get(path).headers["X-Mine"] == "yes"
+
+
+def test_own_route_answers_in_place_of_the_templates_or_passes_on(
+    shortener_server: DevServer,
+) -> None:
+    # In pieces, so that no length is known before it has been read once.
+    event = iter([b'{"userId":"ada",', b'"event":"read"}'])
+    headers = {"Content-Type": "application/json"}
+    answers = [
+        shortener_server.http.post("/events", content=body, headers=headers)
+        for body in (b'"ping"', event)
+    ]
+    assert [(one.status_code, one.text) for one in answers] == [
+        (200, "pong"),
+        (204, ""),
+    ]
+
+
+def sign_in(server: DevServer) -> dict[str, str]:
+    """Start a session of Ada's and return the header that shows it."""
+    ada = {"userId": "ada"}
+    answer = server.http.post("/auth/sessions", headers=server.operator, json=ada)
+    server.http.cookies.clear()
     return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
-def test_own_middleware_runs_for_every_route(shortener_server: DevServer) -> None:
-    for path in ("/health", "/api/links/none", "/no-such-route"):
-        answer = shortener_server.http.get(path)
-        if path != "/no-such-route":
-            assert answer.headers["X-Mine"] == "yes"
-
-
-def test_own_middleware_may_read_a_body_before_its_route(
-    shortener_server: DevServer,
-) -> None:
-    event = json.dumps({"userId": "ada", "event": "read"}).encode()
-    headers = {"Content-Type": "application/json"}
-    # In pieces, so that no length is known before.
-    sent = shortener_server.http.post("/events", content=iter([event]), headers=headers)
-    assert sent.status_code == 204
-    long = json.dumps({"userId": "ada", "event": "x" * 70_000}).encode()
-    sent = shortener_server.http.post("/events", content=iter([long]), headers=headers)
-    assert sent.status_code == 413
-
-
-@pytest.mark.parametrize("path", ["/api/any", "/api/mine"])
-def test_own_routes_for_all_methods_are_guarded_too(
-    shortener_server: DevServer, path: str
-) -> None:
-    headers = {"Cookie": "a=b", "Origin": "https://evil.example"}
-    assert shortener_server.http.post(path).status_code == 200
-    assert shortener_server.http.post(path, headers=headers).status_code == 403
-
-
-def test_own_middleware_that_fails_is_answered_like_any_error(
-    shortener_server: DevServer,
-) -> None:
-    broken = shortener_server.http.get("/api/broken")
-    assert broken.status_code == 500
-    assert broken.json()["error"]["requestId"] == broken.headers["X-Request-Id"]
-    basic = shortener_server.http.get("/api/basic")
-    assert basic.status_code == 401
-    assert basic.headers["WWW-Authenticate"] == "Basic"
-    assert basic.json()["error"]["code"] == "request_failed"
-
-
-def test_own_route_knows_the_user_of_a_session(shortener_server: DevServer) -> None:
-    post = shortener_server.http.post
+def test_own_routes_know_the_user_of_a_session(shortener_server: DevServer) -> None:
+    http = shortener_server.http
     link = {"slug": "docs", "url": "https://docs.example/"}
-    ada = sign_in(shortener_server, userId="ada")
-    made = post("/api/links", headers=ada, json=link)
+    ada = sign_in(shortener_server)
+    made = http.post("/api/links", headers=ada, json=link)
     assert (made.status_code, made.json()["userId"]) == (201, "ada")
-    token = post("/api/links", headers=shortener_server.operator, json=link)
+    token = http.post("/api/links", headers=shortener_server.operator, json=link)
     assert token.status_code == 401
-    get = shortener_server.http.get
-    assert get("/api/team/name").status_code == 401
-    assert get("/api/team/name", headers=ada).json() == {"of": "ada"}
-    refused = post("/api/links/docs/report", headers=ada)
-    assert refused.status_code == 403
-    assert refused.json()["error"]["code"] == "operator_only"
-
-
-def test_own_queue_has_its_own_consumer(shortener_server: DevServer) -> None:
-    server = shortener_server
-    ada = sign_in(server, userId="ada")
-    link = {"slug": "mailed", "url": "https://docs.example/"}
-    server.http.post("/api/links", headers=ada, json=link)
-
-    def mailed() -> str | None:
-        answer = server.http.get("/api/mails/mailed", headers=server.operator)
-        return answer.json()["to"]
-
-    server.wait_until(lambda: mailed() == "ada")
-    assert "Malformed" not in server.log.read_text()
+    assert http.get("/api/team/name").status_code == 401
+    assert http.get("/api/team/name", headers=ada).json() == {"of": "ada"}
+    # The consumer of another queue than the template's has had its message.
+    note = "/api/notes/docs"
+    assert http.get(note, headers=ada).json()["error"]["code"] == "operator_only"
+    shortener_server.wait_until(
+        lambda: http.get(note, headers=shortener_server.operator).json() == "ada"
+    )
 
 
 def test_own_job_runs_at_its_url(shortener_server: DevServer) -> None:
     server = shortener_server
-    answer = server.http.get("/cdn-cgi/handler/scheduled?cron=0+6+*+*+1")
-    assert answer.status_code == 200
-    report = server.http.get("/api/mails/report", headers=server.operator)
-    assert report.json() == {"to": "0 6 * * 1"}
-
-
-def test_the_function_that_queues_says_what_is_not_set(
-    shortener_server: DevServer,
-) -> None:
-    server = shortener_server
-    answer = server.http.post("/api/links/docs/report", headers=server.operator)
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "upstream_not_configured"
-
-
-def test_own_secret_is_in_dev_vars(shortener_server: DevServer) -> None:
-    text = (shortener_server.project / ".dev.vars").read_text()
-    assert re.search("^PAGER_KEY=$", text, re.MULTILINE)
+    due = "cron=5+*+*+*+*&time=1795316400000"
+    assert server.http.get(f"/cdn-cgi/handler/scheduled?{due}").status_code == 200
+    report = server.http.get("/api/notes/report", headers=server.operator)
+    assert report.json() == "2026-11-22T02:00:00.000Z"
 
 
 # --- A support desk -------------------------------------------------------------

@@ -14,7 +14,6 @@ import pytest
 
 from conftest import link_toolchain
 from dev_server import DevServer, serve
-from projects import edit
 
 Render = Callable[..., Path]
 
@@ -124,42 +123,6 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(server: DevServer) -> Non
     # What Wrangler's proxy says of it.
     server.wait_until(lambda: "PUT http" in server.log.read_text())
     assert server.http.get("/files/cut").text == "before"
-    # A closed browser tab is no failure that should wake anybody.
-    assert "R2 failed" not in server.log.read_text()
-
-
-@pytest.mark.parametrize("span", ["10-10", "10-20", "10-", "11-20"])
-def test_a_range_that_begins_at_the_end_is_not_there(
-    server: DevServer, span: str
-) -> None:
-    body = b"0123456789"
-    server.http.put("/files/ten", content=body, headers=server.operator)
-    asked = {"Range": f"bytes={span}"}
-    response = server.http.get("/files/ten", headers=asked)
-    assert response.status_code == 416
-    assert response.headers["Content-Range"] == "bytes */10"
-    assert "R2 failed" not in server.log.read_text()
-
-
-def test_a_lock_of_some_keys_holds_however_a_path_is_written(render: Render) -> None:
-    project = link_toolchain(render(["r2"]))
-    lock = 'app.use("/files/private/*", operatorOnly);'
-    edit(project, "src/index.ts", "// Your middleware", lock)
-    with serve(project) as server:
-        for key in ("private/a", "public/a"):
-            path = f"/files/{key}"
-            server.http.put(path, content=b"a", headers=server.operator)
-        for path in (
-            "/files/private/a",
-            "/files/private%2Fa",
-            "/files/private%2fa",
-            "/files/%70rivate%2Fa",
-            "/%66iles/private%2Fa",
-            "/files/private/%2E%2fa",
-        ):
-            assert server.http.get(path).status_code == 401, path
-        assert server.http.get("/files/public%2Fa").text == "a"
-        assert server.http.get("/files/private%252Fa").status_code == 404
 
 
 def test_what_comes_after_the_length_is_not_stored(server: DevServer) -> None:

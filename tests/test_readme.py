@@ -52,7 +52,7 @@ PACKAGE_MANAGERS = {
 VOLATILE = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z": "TIME",
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "UUID",
-    r"(?<![\w-])\d{13}\.[\w-]{22}\.[\w-]{43}(?![\w-])": "TICKET",
+    r"\beyJ[\w-]+\.[\w-]+\.[\w-]+": "TICKET",
     r"(?<![\w-])[\w-]{43}(?![\w-])": "TOKEN",
 }
 SECTION_OR_BLOCK = re.compile(

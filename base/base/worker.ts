@@ -164,7 +164,9 @@ export async function readJson<E extends AppEnv, Output>(
 		const message = "Send the body as application/json.";
 		throw new ApiError(415, "unsupported_media_type", message);
 	}
-	await limitJson(c, async () => {});
+	if (!c.req.raw.bodyUsed) {
+		await limitJson(c, async () => {});
+	}
 	const body = await c.req.json().catch(() => {
 		throw new ApiError(400, "invalid_json", "The body is not valid JSON.");
 	});

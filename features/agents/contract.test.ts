@@ -234,7 +234,11 @@ describe("a turn", () => {
 		const page = await open();
 		page.send("Hi");
 		await page.gets({ type: "piece" });
+		const closed = new Promise((resolve) => {
+			page.webSocket?.addEventListener("close", resolve);
+		});
 		page.webSocket?.close();
+		await closed;
 		resolve("lo!");
 		await vi.waitFor(async () => {
 			expect((await conversation()).messages.at(-1)?.text).toBe("Hello!");

@@ -122,6 +122,7 @@ describe("the time of an answer", () => {
 	beforeEach(() => {
 		vi.useFakeTimers({
 			toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"],
+			shouldAdvanceTime: true, // OpenAI's SDK waits for timers of its own.
 		});
 	});
 

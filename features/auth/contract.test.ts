@@ -1,6 +1,15 @@
 import { env, exports } from "cloudflare:workers";
 import { Hono } from "hono";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import {
+	afterAll,
+	afterEach,
+	beforeAll,
+	beforeEach,
+	describe,
+	expect,
+	it,
+	vi,
+} from "vitest";
 import { operatorOnly } from "../../base/access/worker";
 import type { AppEnv } from "../../base/base/worker";
 import { startSession } from "../auth/test/session";
@@ -23,8 +32,32 @@ const FOR_OPERATORS = Object.keys(LOCKED).filter(
 	(route) => route !== "POST /auth/sessions",
 );
 
+/** The services of other features. A request that reaches one has passed the lock. */
+const SERVICES = Object.entries(env).filter(
+	([name, value]) =>
+		typeof value === "object" &&
+		!/^(AUTH_TOKENS|RATE_LIMITER|__.*)$/.test(name),
+);
+const OUT_OF_ORDER = new Proxy(
+	{},
+	{
+		get() {
+			throw new Error("out of order");
+		},
+	},
+);
+
+beforeAll(() => {
+	for (const [name] of SERVICES) {
+		Object.assign(env, { [name]: OUT_OF_ORDER });
+	}
+});
+
+afterAll(() => {
+	Object.assign(env, Object.fromEntries(SERVICES));
+});
+
 beforeEach(() => {
-	// Some routes have nothing to talk to here.
 	vi.spyOn(console, "error").mockImplementation(() => {});
 });
 

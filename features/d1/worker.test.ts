@@ -1,5 +1,6 @@
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Note } from "./worker";
 import { createNote } from "./worker";
 
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
@@ -30,10 +31,8 @@ function request(
 
 async function list(query: string) {
 	const response = await request("GET", `/notes${query}`);
-	return response.json<{
-		notes: { title: string }[];
-		nextCursor: string | null;
-	}>();
+	type Page = { notes: Note[]; nextCursor: string | null };
+	return response.json<Page>();
 }
 
 it("keeps a note, shows it and deletes it", async () => {

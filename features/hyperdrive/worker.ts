@@ -6,8 +6,6 @@ import { operatorOnly } from "../../base/access/worker";
 import type { AppEnv } from "../../base/base/worker";
 import { ApiError, logError, parseInput } from "../../base/base/worker";
 
-const DATABASE_TIMEOUT_MS = 10_000;
-
 /** An error of the database. The client gets a 502 that says nothing of it. */
 export class DatabaseError extends ApiError {
 	/** PostgreSQL's code, such as `23505`; `undefined` when it did not answer. */
@@ -64,7 +62,7 @@ export async function hyperdriveQuery<T>(
 
 // Postgres.js itself goes on trying for as long as connections break early.
 async function noAnswer(signal: AbortSignal): Promise<never> {
-	await scheduler.wait(DATABASE_TIMEOUT_MS, { signal });
+	await scheduler.wait(10_000, { signal });
 	throw Object.assign(new Error("No answer"), { code: "CONNECT_TIMEOUT" });
 }
 

@@ -159,6 +159,7 @@ describe("a key", () => {
 		"..%2fhealth",
 		"a%2F..%2Fb",
 		"a%2f%2e",
+		"%e2%80%a8%2f..",
 		`${encodeURIComponent(LONGEST)}a`,
 	])("cannot be that of the path %.30j", async (path) => {
 		for (const response of [

@@ -62,7 +62,7 @@ files.delete("/files/:key{.+}", operatorOnly, async (c) => {
 function keyInPath<E extends AppEnv>(c: Context<E>): string {
 	// Hono's parameter keeps as it is what cannot be decoded.
 	const [, , ...parts] = new URL(c.req.url).pathname.split("/");
-	let key = "";
+	let key: string;
 	try {
 		key = decodeURIComponent(parts.join("/"));
 	} catch {

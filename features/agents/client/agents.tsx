@@ -7,16 +7,18 @@ import { createRoot } from "react-dom/client";
 type State = { title: string; lastMessageAt: string | null };
 type Message = { id: number; role: string; text: string };
 
-/** Sends a request to an agent, with the API token that the page has. */
-async function request(method: string, path: string) {
+/** Gets a ticket for one connection, with the API token that the page has. */
+async function newTicket(name: string): Promise<{ ticket: string }> {
 	const field = document.querySelector<HTMLInputElement>("#api-token");
-	const headers = { Authorization: `Bearer ${field?.value}` };
-	const response = await fetch(`/agents/ai-agent/${path}`, { method, headers });
-	const answer = response.status === 204 ? {} : await response.json();
+	const response = await fetch(`/agents/ai-agent/${name}/ticket`, {
+		method: "POST",
+		headers: { Authorization: `Bearer ${field?.value}` },
+	});
+	const { ticket, error } = await response.json();
 	if (!response.ok) {
-		throw new Error(answer.error.message);
+		throw new Error(error.message);
 	}
-	return answer;
+	return { ticket };
 }
 
 /** Opens agents by their names, one at a time. */
@@ -35,12 +37,7 @@ function Agents() {
 			<form action={open}>
 				<label>
 					Name
-					<input
-						name="name"
-						defaultValue={name || "ada"}
-						pattern="[A-Za-z0-9_\-]{1,64}"
-						required
-					/>
+					<input name="name" defaultValue={name || "ada"} required />
 				</label>
 				<button type="submit">Open</button>
 			</form>
@@ -61,40 +58,32 @@ function Agents() {
 	);
 }
 
-type ConversationProps = {
-	id: number;
-	name: string;
-	close: (refusal: string) => void;
-};
+type Opened = { id: number; name: string; close: (refusal: string) => void };
 
-function Conversation({ id, name, close }: ConversationProps) {
-	const [messages, setMessages] = useState<Message[]>([]);
+/** An agent that is open: its title, its messages and its reminders. */
+function Conversation({ id, name, close }: Opened) {
+	const [messages, setMessages] = useState(new Map<number, Message>());
 	const [reply, setReply] = useState("");
 	const [problem, setProblem] = useState("");
-
-	/** Asks for a ticket, which each connection needs, also after one was lost. */
-	async function query() {
-		try {
-			return await request("POST", `${name}/ticket`);
-		} catch (error) {
-			close(textOf(error));
-			return new Promise(() => {});
-		}
-	}
-
 	const agent = useAgent<State>({
 		agent: "AiAgent",
 		name,
-		query,
 		queryDeps: [id],
 		cacheTtl: 2 ** 31 - 1, // A connection lasts until it is lost.
+		query: () =>
+			newTicket(name).catch(({ message }) => {
+				close(message);
+				return new Promise(() => {});
+			}),
 		onStateUpdateError: setProblem,
 		onMessage({ data }) {
 			const frame = JSON.parse(data);
 			if (frame.type === "messages") {
-				setMessages((known) => merge(known, frame.messages));
+				const added = frame.messages.map((one: Message) => [one.id, one]);
+				// A new connection gets all of them again.
+				setMessages((known) => new Map([...known, ...added]));
 			} else if (frame.type === "cleared") {
-				setMessages([]);
+				setMessages(new Map());
 			} else if (frame.type === "piece") {
 				setReply((before) => before + frame.text);
 			} else {
@@ -104,96 +93,68 @@ function Conversation({ id, name, close }: ConversationProps) {
 		},
 	});
 
-	/** Makes the action of a form, which shows what goes wrong. */
-	function action(act: (fields: FormData) => unknown) {
-		return async (fields: FormData) => {
-			setProblem("");
-			try {
-				await act(fields);
-			} catch (error) {
-				setProblem(textOf(error));
-			}
-		};
+	function rename(fields: FormData) {
+		const title = String(fields.get("title"));
+		agent.setState({ lastMessageAt: null, ...agent.state, title });
+	}
+
+	function say(fields: FormData) {
+		agent.send(String(fields.get("message")));
+	}
+
+	function remind(fields: FormData) {
+		const seconds = Number(fields.get("seconds"));
+		const reminder = { text: fields.get("text"), seconds };
+		return agent
+			.call("addReminder", [reminder])
+			.then(() => setProblem(""))
+			.catch(({ message }) => setProblem(message));
 	}
 
 	const title = agent.state?.title ?? "";
 	return (
 		<>
-			<form
-				action={action((fields) => {
-					const title = String(fields.get("title"));
-					agent.setState({ lastMessageAt: null, ...agent.state, title });
-				})}
-			>
+			<form action={rename}>
 				<label>
 					Title
 					<input
 						key={title}
 						name="title"
 						defaultValue={title}
-						maxLength={100}
 						disabled={!agent.identified}
 					/>
 				</label>
 				<button type="submit">Rename</button>
 			</form>
 			<div role="log" aria-label="Conversation">
-				{messages.map(({ id, role, text }) => (
+				{[...messages.values()].map(({ id, role, text }) => (
 					<p key={id}>
 						<strong>{role}</strong> {text}
 					</p>
 				))}
+				{reply && <p>{reply}</p>}
 			</div>
-			<p aria-live="polite">{reply}</p>
 			<p role="alert">{problem}</p>
-			<form
-				action={action((fields) => agent.send(String(fields.get("message"))))}
-			>
+			<form action={say}>
 				<label>
 					Message
-					<input name="message" required maxLength={8000} />
+					<input name="message" required />
 				</label>
 				<button type="submit">Send</button>
 			</form>
-			<form action={action(() => request("DELETE", name))}>
-				<button type="submit">Clear</button>
-			</form>
-			<form
-				action={action((fields) => {
-					const seconds = Number(fields.get("seconds"));
-					return agent.call("addReminder", [
-						{ text: fields.get("text"), seconds },
-					]);
-				})}
-			>
+			<form action={remind}>
 				<label>
 					Remind me of
-					<input name="text" required maxLength={500} />
+					<input name="text" required />
 				</label>
 				<label>
 					In so many seconds
-					<input
-						name="seconds"
-						type="number"
-						min={1}
-						defaultValue={5}
-						required
-					/>
+					<input name="seconds" type="number" defaultValue={5} required />
 				</label>
 				<button type="submit">Remind</button>
 			</form>
 		</>
 	);
-}
-
-/** Adds messages to those that the page has; after a reconnect, all come again. */
-function merge(known: Message[], added: Message[]): Message[] {
-	const byId = new Map([...known, ...added].map((one) => [one.id, one]));
-	return [...byId.values()];
-}
-
-function textOf(error: unknown): string {
-	return error instanceof Error ? error.message : String(error);
 }
 
 const root = document.querySelector("#agent");

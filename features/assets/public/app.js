@@ -54,17 +54,15 @@ export class Refusal extends Error {
 }
 
 async function accept(sent) {
-	const response = await sent.catch((error) => {
-		throw new Error("The Worker cannot be reached.", { cause: error });
-	});
-	const { ok, status } = response;
-	if (ok) {
+	const response = await sent;
+	if (response.ok) {
 		return response;
 	}
 	const answer = await response.json().catch(() => ({}));
 	const { message, issues } = answer.error ?? answer;
 	const [first] = issues ?? [];
 	const text = first ? `${first.path}: ${first.message}` : message;
+	const { status } = response;
 	throw new Refusal(text ?? `The answer was ${status}.`, status);
 }
 

@@ -5,7 +5,6 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";
 import { createRequire } from "node:module";
-import { dirname } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
 import { PGLiteSocketServer } from "@electric-sql/pglite-socket";
 
@@ -32,7 +31,8 @@ async function migrate(url, log) {
 				log(`Applied ${MIGRATIONS}/${name}`);
 			}
 		};
-		await sql.begin(apply).catch((error) => {
+		await sql.begin(apply).catch(async (error) => {
+			await sql.end({ timeout: 1 });
 			const reason = error.message || error.code;
 			throw new Error(`${MIGRATIONS}/${name}: ${reason}`);
 		});
@@ -59,13 +59,8 @@ class SharedPostgres extends PGlite {
 	}
 }
 
-/**
- * Starts an embedded Postgres, unless there is a database, and migrates it.
- *
- * @param {string} [file] Where its data is kept from one run to the next.
- * @returns {Promise<() => Promise<void>>} What ends it.
- */
-async function start(log, file) {
+/** Starts an embedded Postgres unless a database is configured; migrates it. */
+async function start(log, file = "") {
 	if (fs.existsSync(".env")) {
 		process.loadEnvFile();
 	}
@@ -73,25 +68,28 @@ async function start(log, file) {
 		await migrate(process.env[VARIABLE], log);
 		return async () => {};
 	}
-	const saved = file && fs.existsSync(file) ? [fs.readFileSync(file)] : [];
+	const saved = fs.existsSync(file) ? [fs.readFileSync(file)] : [];
 	const db = new SharedPostgres(saved[0] && { loadDataDir: new Blob(saved) });
 	const server = new PGLiteSocketServer({ db, port: 0, maxConnections: 100 });
 	await server.start();
-	const url = `postgres://postgres:postgres@${server.getServerConn()}/postgres`;
-	process.env[VARIABLE] = url;
-	await migrate(url, log);
-	log(`The database is at: psql ${url}`);
-	return async () => {
+	const stop = async () => {
 		await server.stop();
 		if (file) {
-			const data = await db.dumpDataDir("none");
 			// In two steps, so that there is a whole file whatever happens.
-			fs.mkdirSync(dirname(file), { recursive: true });
+			const data = await db.dumpDataDir("none");
 			fs.writeFileSync(`${file}.new`, await data.bytes());
 			fs.renameSync(`${file}.new`, file);
 		}
 		await db.close();
 	};
+	const url = `postgres://postgres:postgres@${server.getServerConn()}/postgres`;
+	process.env[VARIABLE] = url;
+	await migrate(url, log).catch(async (error) => {
+		await stop();
+		throw error;
+	});
+	log(`The database is at: psql ${url}`);
+	return stop;
 }
 
 /** Prepares the database of the tests, before Vitest starts their Workers. */
@@ -99,6 +97,7 @@ export const setup = () => start(() => {});
 
 /** Runs a command with the database beside it; resolves to its exit code. */
 async function run(command, args) {
+	fs.mkdirSync(".wrangler/state", { recursive: true });
 	const stop = await start(console.log, ".wrangler/state/hyperdrive.tar");
 	const shell = process.platform === "win32";
 	const child = spawn(command, args, { stdio: "inherit", shell });
@@ -114,17 +113,18 @@ async function run(command, args) {
 
 // Vitest imports this file, and only wants `setup`.
 if (process.argv[1]?.endsWith("hyperdrive.mjs")) {
-	const { DATABASE_URL } = process.env;
 	const [command, ...args] = process.argv.slice(2);
+	const { DATABASE_URL } = process.env;
 	try {
-		if (!command && !DATABASE_URL) {
+		if (command) {
+			process.exit(await run(command, args));
+		}
+		if (!DATABASE_URL) {
 			throw new Error(
 				"Set DATABASE_URL to postgres://USER:PASSWORD@HOST/NAME.",
 			);
 		}
-		process.exit(
-			await (command ? run(command, args) : migrate(DATABASE_URL, console.log)),
-		);
+		await migrate(DATABASE_URL, console.log);
 	} catch (error) {
 		console.error(error.message);
 		process.exit(1);

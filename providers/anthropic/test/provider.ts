@@ -4,13 +4,13 @@ import { vi } from "vitest";
 /** What the model was asked since a test last said what it answers. */
 export const asked: { body: string; signal: AbortSignal }[] = [];
 
-function standIn(respond: (request: Request, body: string) => Response): void {
+function standIn(respond: () => Response): void {
 	asked.length = 0;
 	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
 		const request = new Request(...call);
 		const body = await request.text();
 		asked.push({ body, signal: request.signal });
-		return respond(request, body);
+		return respond();
 	});
 }
 
@@ -20,7 +20,6 @@ const MESSAGE = { type: "message", role: "assistant", stop_reason: "end_turn" };
 type Delta = object | Promise<object>;
 
 function stream(
-	{ signal }: Request,
 	content_block: object,
 	deltas: Delta[],
 	stop_reason = "end_turn",
@@ -29,7 +28,8 @@ function stream(
 	const message = { ...MESSAGE, content: [], stop_reason: null, usage };
 	const body = new ReadableStream<string>({
 		async start(controller) {
-			signal.addEventListener("abort", () => controller.error(signal.reason));
+			const { signal } = asked.at(-1) ?? {};
+			signal?.addEventListener("abort", () => controller.error(signal.reason));
 			const send = (type: string, about: object = {}) => {
 				const data = JSON.stringify({ type, index: 0, ...about });
 				controller.enqueue(`event: ${type}\ndata: ${data}\n\n`);
@@ -52,13 +52,13 @@ function stream(
 //% endif
 /** Lets the model answer with these pieces, streamed where that is asked for. */
 export function answer(...pieces: (string | Promise<string>)[]): void {
-	standIn((request, body) => {
+	standIn(() => {
 		//% if "ai" in features or "agents" in features
-		if (JSON.parse(body).stream) {
+		if (asked.at(-1)?.body.includes('"stream":true')) {
 			const deltas = pieces.map(async (piece) => {
 				return { type: "text_delta", text: await piece };
 			});
-			return stream(request, { type: "text", text: "" }, deltas);
+			return stream({ type: "text", text: "" }, deltas);
 		}
 
 		//% endif
@@ -77,16 +77,16 @@ export function failWith(status: number, headers: HeadersInit = {}): void {
 //% if "agents" in features
 /** Lets the model call a tool, and then answer; without pieces, always call. */
 export function answerTool(name: string, input: object, ...pieces: string[]) {
-	standIn((request) => {
+	standIn(() => {
 		if (asked.length > 1 && pieces.length > 0) {
 			const deltas = pieces.map((text) => ({ type: "text_delta", text }));
-			return stream(request, { type: "text", text: "" }, deltas);
+			return stream({ type: "text", text: "" }, deltas);
 		}
 		const id = `call_${asked.length}`;
 		const partial_json = JSON.stringify(input);
 		const call = { type: "tool_use", id, name, input: {} };
 		const delta = { type: "input_json_delta", partial_json };
-		return stream(request, call, [delta], "tool_use");
+		return stream(call, [delta], "tool_use");
 	});
 }
 //% endif

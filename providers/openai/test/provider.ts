@@ -4,23 +4,24 @@ import { vi } from "vitest";
 /** What the model was asked since a test last said what it answers. */
 export const asked: { body: string; signal: AbortSignal }[] = [];
 
-function standIn(respond: (request: Request, body: string) => Response): void {
+function standIn(respond: () => Response): void {
 	asked.length = 0;
 	vi.spyOn(globalThis, "fetch").mockImplementation(async (...call) => {
 		const request = new Request(...call);
 		const body = await request.text();
 		asked.push({ body, signal: request.signal });
-		return respond(request, body);
+		return respond();
 	});
 }
 
 //% if "ai" in features or "agents" in features
 type Delta = object | Promise<object>;
 
-function stream({ signal }: Request, deltas: Delta[], end = "stop"): Response {
+function stream(deltas: Delta[], end = "stop"): Response {
 	const body = new ReadableStream<string>({
 		async start(controller) {
-			signal.addEventListener("abort", () => controller.error(signal.reason));
+			const { signal } = asked.at(-1) ?? {};
+			signal?.addEventListener("abort", () => controller.error(signal.reason));
 			const send = (delta: object, finish_reason: string | null) => {
 				const choices = [{ index: 0, delta, finish_reason }];
 				const chunk = { id: "1", created: 1, model: "stand-in", choices };
@@ -41,13 +42,13 @@ function stream({ signal }: Request, deltas: Delta[], end = "stop"): Response {
 //% endif
 /** Lets the model answer with these pieces, streamed where that is asked for. */
 export function answer(...pieces: (string | Promise<string>)[]): void {
-	standIn((request, body) => {
+	standIn(() => {
 		//% if "ai" in features or "agents" in features
-		if (JSON.parse(body).stream) {
+		if (asked.at(-1)?.body.includes('"stream":true')) {
 			const deltas = pieces.map(async (piece) => {
 				return { role: "assistant", content: await piece };
 			});
-			return stream(request, deltas);
+			return stream(deltas);
 		}
 
 		//% endif
@@ -66,16 +67,16 @@ export function failWith(status: number, headers: HeadersInit = {}): void {
 //% if "agents" in features
 /** Lets the model call a tool, and then answer; without pieces, always call. */
 export function answerTool(name: string, input: object, ...pieces: string[]) {
-	standIn((request) => {
+	standIn(() => {
 		if (asked.length > 1 && pieces.length > 0) {
 			const deltas = pieces.map((content) => ({ role: "assistant", content }));
-			return stream(request, deltas);
+			return stream(deltas);
 		}
 		const called = { name, arguments: JSON.stringify(input) };
 		const id = `call_${asked.length}`;
 		const call = { index: 0, id, type: "function", function: called };
 		const delta = { role: "assistant", tool_calls: [call] };
-		return stream(request, [delta], "tool_calls");
+		return stream([delta], "tool_calls");
 	});
 }
 //% endif

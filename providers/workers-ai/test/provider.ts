@@ -5,14 +5,12 @@ import { vi } from "vitest";
 /** What the model was asked since a test last said what it answers. */
 export const asked: { body: string; signal: AbortSignal }[] = [];
 
-type Inputs = { stream?: boolean };
-
-function standIn(respond: (inputs: Inputs, signal: AbortSignal) => unknown) {
+function standIn(respond: () => unknown): void {
 	asked.length = 0;
-	const run = async (_: string, inputs: Inputs, options?: AiOptions) => {
+	const run = async (_: string, inputs: object, options?: AiOptions) => {
 		const signal = options?.signal ?? new AbortController().signal;
 		asked.push({ body: JSON.stringify(inputs), signal });
-		return respond(inputs, signal);
+		return respond();
 	};
 	vi.spyOn(env.AI, "run").mockImplementation(run as typeof env.AI.run);
 }
@@ -20,10 +18,11 @@ function standIn(respond: (inputs: Inputs, signal: AbortSignal) => unknown) {
 //% if "ai" in features or "agents" in features
 type Piece = object | Promise<object>;
 
-function stream(signal: AbortSignal, pieces: Piece[]): ReadableStream {
+function stream(pieces: Piece[]): ReadableStream {
 	const body = new ReadableStream<string>({
 		async start(controller) {
-			signal.addEventListener("abort", () => controller.error(signal.reason));
+			const { signal } = asked.at(-1) ?? {};
+			signal?.addEventListener("abort", () => controller.error(signal.reason));
 			for (const piece of pieces) {
 				controller.enqueue(`data: ${JSON.stringify(await piece)}\n\n`);
 			}
@@ -37,11 +36,11 @@ function stream(signal: AbortSignal, pieces: Piece[]): ReadableStream {
 //% endif
 /** Lets the model answer with these pieces, streamed where that is asked for. */
 export function answer(...pieces: (string | Promise<string>)[]): void {
-	standIn((inputs, signal) => {
+	standIn(() => {
 		//% if "ai" in features or "agents" in features
-		if (inputs.stream) {
+		if (asked.at(-1)?.body.includes('"stream":true')) {
 			const said = pieces.map(async (piece) => ({ response: await piece }));
-			return stream(signal, said);
+			return stream(said);
 		}
 
 		//% endif
@@ -60,11 +59,11 @@ export function failWith(status: number, _: HeadersInit = {}): void {
 //% if "agents" in features
 /** Lets the model call a tool, and then answer; without pieces, always call. */
 export function answerTool(name: string, input: object, ...pieces: string[]) {
-	standIn((_, signal) => {
+	standIn(() => {
 		const said = pieces.map((response) => ({ response }));
 		const call = { response: "", tool_calls: [{ name, arguments: input }] };
 		const isAnswer = asked.length > 1 && pieces.length > 0;
-		return stream(signal, isAnswer ? said : [call]);
+		return stream(isAnswer ? said : [call]);
 	});
 }
 //% endif

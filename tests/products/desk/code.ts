@@ -69,14 +69,15 @@ export class SupportAgent extends AiAgent {
 		return "You help the customers of a shop. Answer briefly.";
 	}
 
-	protected override tools(): Record<string, ModelTool> {
-		return {
-			findTicket: modelTool({
-				description: "Finds a ticket by its id",
-				input: z.strictObject({ id: z.string() }),
-				run: ({ id }) => readTicket(this.env, id),
-			}),
-		};
+	protected override tools(): ModelTool[] {
+		return [
+			modelTool(
+				"findTicket",
+				"Finds a ticket by its id",
+				z.strictObject({ id: z.string() }),
+				({ id }) => readTicket(this.env, id),
+			),
+		];
 	}
 }
 

@@ -5,41 +5,33 @@ import {
 import { env, exports } from "cloudflare:workers";
 import { expect, it } from "vitest";
 import worker from "../src/index";
+import { startSession } from "./session";
 
-function request(path: string, init: RequestInit = {}): Promise<Response> {
-	return exports.default.fetch(new Request(`https://example.com${path}`, init));
-}
-
-const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
-const JSON_TYPE = { "Content-Type": "application/json" };
-
-async function signIn(userId: string): Promise<Record<string, string>> {
-	const response = await request("/auth/sessions", {
-		method: "POST",
-		headers: { ...OPERATOR, ...JSON_TYPE },
-		body: JSON.stringify({ userId }),
-	});
-	const { token } = await response.json<{ token: string }>();
-	return { Authorization: `Bearer ${token}` };
-}
+const LINKS = "https://example.com/api/links";
 
 it("keeps a link for the user of a session", async () => {
-	const made = await request("/api/links", {
-		method: "POST",
-		headers: { ...(await signIn("ada")), ...JSON_TYPE },
-		body: JSON.stringify({ slug: "docs", url: "https://docs.example/" }),
-	});
-	expect(made.status).toBe(201);
+	const made = await exports.default.fetch(
+		new Request(LINKS, {
+			method: "POST",
+			headers: {
+				Authorization: `Bearer ${await startSession()}`,
+				"Content-Type": "application/json",
+			},
+			body: JSON.stringify({ slug: "docs", url: "https://docs.example/" }),
+		}),
+	);
 	expect(await made.json()).toMatchObject({ slug: "docs", userId: "ada" });
-	const followed = await request("/api/links/docs", { redirect: "manual" });
-	expect(followed.status).toBe(302);
+	const follow = new Request(`${LINKS}/docs`, { redirect: "manual" });
+	const followed = await exports.default.fetch(follow);
 	expect(followed.headers.get("Location")).toBe("https://docs.example/");
 });
 
-it("runs the report of a Monday", async () => {
-	const controller = createScheduledController({ cron: "0 6 * * 1" });
+it("reports on the hour before", async () => {
+	const scheduledTime = new Date("2026-11-22T10:05Z");
+	const job = { cron: "5 * * * *", scheduledTime };
+	const controller = createScheduledController(job);
 	await worker.scheduled(controller, env, createExecutionContext());
-	expect(await env.LINKS.get("report")).toBe("0 6 * * 1");
+	expect(await env.LINKS.get("report")).toBe("2026-11-22T09:00:00.000Z");
 });
 
 it("has a value of the secret", () => {
