@@ -201,7 +201,7 @@ def queue(n: int) -> list[Piece]:
     body = "{\n\tfor (const message of batch.messages) {\n\t\tmessage.ack();\n\t}\n}"
     return [
         code(f"async function consume{n}(batch: MessageBatch) {body}"),
-        line("src/", "\t// Your queues", f'"queue-{n}": consume{n},'),
+        line("src/", "\t\t\t// Your queues", f'"queue-{n}": consume{n},'),
         config("queues", "producers", binding=f"MY_QUEUE_{n}", queue=f"queue-{n}"),
         config("queues", "consumers", queue=f"queue-{n}", max_batch_timeout=1),
     ]
@@ -214,7 +214,7 @@ def cron(n: int) -> list[Piece]:
     arguments = "{ cron }: ScheduledController, env: Env"
     return [
         code(f"async function report{n}({arguments}) {body}"),
-        line("src/", "\t// Your crons", f'"{expression}": report{n},'),
+        line("src/", "\t\t\t// Your crons", f'"{expression}": report{n},'),
         listed(("triggers", "crons"), expression),
     ]
 

@@ -41,7 +41,7 @@ DATABASE = "11111111-2222-4333-8444-555555555555"
 JOURNAL = [
     (
         "src/index.ts",
-        "\t// Your crons",
+        "\t\t\t// Your crons",
         '\t"5 * * * *": (controller, env) => cronRun(controller, env, 60, countPages),',
     ),
     (

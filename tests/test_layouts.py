@@ -146,8 +146,8 @@ def add_links(project: Path) -> Path:
         'c.json({ status: "mine" }));',
         "// Your code": '\nexport { LinkCounter } from "./links";\n\n'
         'app.route("/api/links", linkRoutes());',
-        "\t// Your queues": "\tlinks: followLinks,",
-        "\t// Your crons": '\t"0 4 * * *": countLinks,',
+        "\t\t\t// Your queues": "\t\t\tlinks: followLinks,",
+        "\t\t\t// Your crons": '\t\t\t"0 4 * * *": countLinks,',
     }.items():
         edit(project, "src/index.ts", anchor, insert)
     binding = '\t"durable_objects": {\n\t\t"bindings": [\n'

@@ -57,8 +57,8 @@ def build(project: Path, product: str, entries: list[tuple[str, str, str]]) -> P
 # --- A URL shortener for teams --------------------------------------------------
 
 SHORTENER = [
-    ("src/index.ts", "\t// Your queues", '\t"all-mail": sendMails,'),
-    ("src/index.ts", "\t// Your crons", '\t"5 * * * *": forPeriods(60, report),'),
+    ("src/index.ts", "\t\t\t// Your queues", '\t"all-mail": sendMails,'),
+    ("src/index.ts", "\t\t\t// Your crons", '\t"5 * * * *": forPeriods(60, report),'),
     (
         "wrangler.jsonc",
         "\t\t\t// Your durable_objects",

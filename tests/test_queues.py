@@ -243,7 +243,7 @@ def test_a_bad_message_takes_no_other_along_and_can_be_replayed(
     )
     change(
         project / "src/index.ts",
-        {"\t// Your queues\n": f"\t// Your queues\n\t{entry}\n"},
+        {"\t\t\t// Your queues\n": f"\t// Your queues\n\t{entry}\n"},
     )
 
     with upstream.listen(port), serve(project) as server:
@@ -298,7 +298,7 @@ async function consumeMail(
 	}
 }
 """,
-            "\t// Your queues\n": '\t// Your queues\n\t"all-mail": consumeMail,\n',
+            "\t\t\t// Your queues\n": '\t// Your queues\n\t"all-mail": consumeMail,\n',
         },
     )
     write_types(project)

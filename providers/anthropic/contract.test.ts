@@ -194,6 +194,7 @@ it("a call of a tool and its result go back to the model", async () => {
 	const pieces = modelText(env, messages, signal, [tool]);
 	expect(await Array.fromAsync(pieces)).toEqual(["Sunny"]);
 	const [first, second] = asked.map(({ body }) => JSON.parse(body));
+	expect(first).not.toHaveProperty("thread");
 	expect(first).toMatchObject({
 		system: "Be brief.",
 		tools: [{ name: "weather", input_schema: { type: "object" } }],

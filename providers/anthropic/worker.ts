@@ -173,8 +173,10 @@ export async function* modelText(
 		};
 		//% if "agents" in features
 		if (tools.length > 0) {
-			const rounds = { ...params, tools, max_iterations: 8 };
-			const answer = client.beta.messages.toolRunner(rounds, options);
+			// Without a thread, Anthropic keeps no conversation.
+			const rounds = { tools, max_iterations: 8, thread: false as const };
+			const runner = { ...params, ...rounds };
+			const answer = client.beta.messages.toolRunner(runner, options);
 			for await (const round of answer) {
 				yield* piecesOf(round);
 			}
