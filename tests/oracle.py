@@ -83,13 +83,7 @@ FEATURES = {
         bindings=("HYPERDRIVE",),
         packages=("postgres",),
         dev_packages=("@electric-sql/pglite", "@electric-sql/pglite-socket"),
-        files=(
-            "scripts/dev/hyperdrive.mjs",
-            "migrations/hyperdrive/0000_books.sql",
-            "scripts/hyperdrive-migrate.mjs",
-            "scripts/hyperdrive-migrations.mjs",
-            "scripts/hyperdrive-id.mjs",
-        ),
+        files=("scripts/hyperdrive.mjs", "migrations/hyperdrive/0000_books.sql"),
         routes=("GET /db/tables 🔒",),
         names=("HYPERDRIVE", "/db", "postgres", "PGlite"),
     ),
@@ -152,19 +146,14 @@ FEATURES = {
     ),
     "d1": Feature(
         bindings=("DB",),
-        files=(
-            "migrations/0000_notes.sql",
-            "scripts/d1-migrate.mjs",
-            "scripts/dev/d1.mjs",
-            "test/migrate.ts",
-        ),
+        files=("migrations/0000_notes.sql", "test/migrate.ts"),
         routes=(
             "GET /notes",
             "GET /notes/:id",
             "POST /notes 🔒",
             "DELETE /notes/:id 🔒",
         ),
-        names=("env.DB", "/notes", "d1Query", "notesCreate", "SQLite"),
+        names=("env.DB", "/notes", "createNote", "SQLite"),
     ),
     "cron": Feature(
         bindings=(),

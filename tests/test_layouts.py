@@ -34,7 +34,7 @@ def test_the_index_of_modules_has_the_anchors_in_their_order(
     render: Render, features: list[str]
 ) -> None:
     files = texts(render(features, layout="modules"))
-    anchors = re.findall(r"^\t?// Your (.+)$", files["src/index.ts"], re.MULTILINE)
+    anchors = re.findall(r"^\t*// Your (.+)$", files["src/index.ts"], re.MULTILINE)
     tables = ["queues", "crons"] if "cron" in features else []
     assert anchors == ["imports", "middleware", "code", *tables, "handlers"]
     others = [path for path, text in files.items() if "// Your " in text]

@@ -255,7 +255,7 @@ def test_the_worker_has_the_anchors_for_the_users_own_code(
     rendered: Rendered, features: list[str], provider: str
 ) -> None:
     code = (rendered(features, provider) / "src/index.ts").read_text()
-    anchors = re.findall(r"^\t?// Your (\w+)$", code, re.MULTILINE)
+    anchors = re.findall(r"^\t*// Your (\w+)$", code, re.MULTILINE)
     tables = ["queues"] * ("queues" in features) + ["crons"] * ("cron" in features)
     assert anchors == ["imports", "middleware", "code", *tables, "handlers"]
     for feature in features:

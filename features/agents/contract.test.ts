@@ -237,7 +237,7 @@ describe("a turn", () => {
 		const closed = new Promise((resolve) => {
 			page.webSocket?.addEventListener("close", resolve);
 		});
-		page.webSocket?.close();
+		page.webSocket?.close(1000);
 		await closed;
 		resolve("lo!");
 		await vi.waitFor(async () => {

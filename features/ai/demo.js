@@ -3,47 +3,38 @@ import { find, onSubmit, send, show } from "/app.js";
 const section = find("#ai", HTMLElement);
 const stop = find("#ai [name=stop]", HTMLButtonElement);
 
-/** What was said so far. */
+/** What was said so far, as the model gets it. */
 let messages = [];
 
-onSubmit("#ai form", async ({ text }) => {
-	const asked = [...messages, { role: "user", content: text }];
-	const { body } = await send("POST", "/ai/chat", { messages: asked });
-	const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-	const notes = [];
-	stop.onclick = () => {
-		notes.push("Stopped.");
-		reader.cancel();
-	};
-	let content = "";
-	const said = () => [...asked, { role: "assistant", content }];
-	for await (const { text, error } of events(reader)) {
-		if (error) {
-			throw new Error(error.message);
+onSubmit("#ai form", async ({ text: content }) => {
+	const asked = [...messages, { role: "user", content }];
+	const response = await send("POST", "/ai/chat", { messages: asked });
+	const text = response.body.pipeThrough(new TextDecoderStream());
+	const reader = text.getReader();
+	stop.onclick = () => reader.cancel();
+	let answer = "";
+	let rest = "";
+	for (;;) {
+		const { done, value } = await reader.read();
+		if (done) {
+			return lines(messages);
 		}
-		content += text;
-		show(section, lines(said()));
+		const events = (rest + value).split("\n\n");
+		rest = events.pop();
+		for (const event of events.filter((one) => one.startsWith("data: {"))) {
+			const { text, error } = JSON.parse(event.slice("data: ".length));
+			if (error) {
+				throw new Error(error.message);
+			}
+			answer += text;
+		}
+		messages = [...asked, { role: "assistant", content: answer }];
+		show(section, lines(messages));
 	}
-	stop.onclick = null;
-	messages = content ? said() : messages;
-	return [...lines(messages), ...notes];
 });
 
 function lines(said) {
 	return said.map(
 		({ role, content }) => `${role === "user" ? "You" : "Model"}: ${content}`,
 	);
-}
-
-/** Yields the events of an answer as they come. */
-async function* events(reader) {
-	let rest = "";
-	for (let next = await reader.read(); !next.done; next = await reader.read()) {
-		const parts = (rest + next.value).split("\n\n");
-		rest = parts.pop();
-		// The others only say that the model still works, or that it has ended.
-		for (const part of parts.filter((part) => part.startsWith("data: {"))) {
-			yield JSON.parse(part.slice("data: ".length));
-		}
-	}
 }

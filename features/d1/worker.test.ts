@@ -1,5 +1,5 @@
 import { env, exports } from "cloudflare:workers";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import type { Note } from "./worker";
 import { createNote } from "./worker";
 
@@ -7,11 +7,8 @@ const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 const NOTE = { title: "Milk", body: "Two\nbottles" };
 
 beforeEach(async () => {
-	await env.DB.prepare("DELETE FROM notes").run();
-});
-
-afterEach(() => {
 	vi.restoreAllMocks();
+	await env.DB.prepare("DELETE FROM notes").run();
 });
 
 function request(

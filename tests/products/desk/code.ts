@@ -1,14 +1,14 @@
-type Ticket = { id: string; subject: string; status: string };
+type Ticket = { id: string; subject: string };
 
 const ticketBody = z.strictObject({
-	id: z.string().min(1).max(64),
-	subject: z.string().min(1).max(200),
+	id: z.string().max(64),
+	subject: z.string().max(200),
 });
 
-function readTicket(env: Env, id: string): Promise<Ticket> {
+function findTicket(env: Env, id: string): Promise<Ticket> {
 	return hyperdriveQuery(env, async (sql) => {
 		const [ticket] = await sql<Ticket[]>`
-			SELECT id, subject, status FROM tickets WHERE id = ${id}`;
+			SELECT id, subject FROM tickets WHERE id = ${id}`;
 		if (ticket === undefined) {
 			throw new ApiError(404, "no_ticket", "There is no such ticket.");
 		}
@@ -34,33 +34,15 @@ app.post("/tickets", operatorOnly, async (c) => {
 });
 
 app.get("/tickets/:id", operatorOnly, async (c) =>
-	c.json(await readTicket(c.env, c.req.param("id"))),
+	c.json(await findTicket(c.env, c.req.param("id"))),
 );
 
-/** Remembers the subject of a ticket. */
-export class TicketCard extends DurableObject<Env> {
-	async subject(id: string): Promise<string> {
-		return (await readTicket(this.env, id)).subject;
-	}
-}
-
-app.get("/tickets/:id/card", operatorOnly, async (c) => {
-	const id = c.req.param("id");
-	return c.json({ subject: await c.env.TICKET_CARD.getByName(id).subject(id) });
-});
-
-const urgencySchema = z.strictObject({
-	urgency: z.enum(["low", "high"]),
-});
+const urgencySchema = z.strictObject({ urgency: z.enum(["low", "high"]) });
 
 app.get("/tickets/:id/urgency", operatorOnly, async (c) => {
-	const { subject } = await readTicket(c.env, c.req.param("id"));
-	const answer = await modelObject(c.env, {
-		schema: urgencySchema,
-		instructions: "How urgent is this ticket?",
-		text: subject,
-	});
-	return c.json(answer);
+	const { subject } = await findTicket(c.env, c.req.param("id"));
+	const instructions = "How urgent is this ticket?";
+	return c.json(await modelObject(c.env, urgencySchema, instructions, subject));
 });
 
 /** Answers the customers of the shop. */
@@ -75,63 +57,51 @@ export class SupportAgent extends AiAgent {
 				"findTicket",
 				"Finds a ticket by its id",
 				z.strictObject({ id: z.string() }),
-				({ id }) => readTicket(this.env, id),
+				({ id }) => findTicket(this.env, id),
 			),
 		];
 	}
 }
 
-const supportStaff = createMiddleware<AppEnv>((c, next) => {
-	if (c.req.param("name") === "closed") {
-		throw new ApiError(403, "closed", "This case is closed.");
-	}
-	return operatorOnly(c, next);
-});
-
 app.route(
 	"/",
-	makeAgentRoutes("support-agent", (env) => env.SupportAgent, supportStaff),
+	makeAgentRoutes("support-agent", (env) => env.SupportAgent),
 );
 
-const REFUND = "refund";
-const refundParams = z.strictObject({ id: z.string() });
+type Refunded = Ticket & { approved: boolean };
 
 /** Asks a person whether money goes back. */
-export class Refund extends WorkflowEntrypoint<Env, { id: string }> {
+export class Refund extends WorkflowEntrypoint<Env, { ticket: string }> {
 	override async run(
-		event: Readonly<WorkflowEvent<{ id: string }>>,
+		event: WorkflowEvent<{ ticket: string }>,
 		step: WorkflowStep,
-	): Promise<{ subject: string; approved: boolean }> {
-		const subject = await step.do("read ticket", async () => {
-			const { id } = workflowsCheck(refundParams, event.payload);
-			const ticket = await readTicket(this.env, id);
-			return ticket.subject;
-		});
-		const { approved } = await workflowsDecide(step, {
-			timeout: "4 hours",
-			type: REFUND,
-		});
-		return { subject, approved };
+	): Promise<Refunded> {
+		const ticket = await step.do("find ticket", () =>
+			findTicket(this.env, event.payload.ticket),
+		);
+		const { payload } = await step.waitForEvent<{ approved: boolean }>(
+			"wait for a decision",
+			{ type: "refund", timeout: "4 hours" },
+		);
+		return { ...ticket, approved: payload.approved };
 	}
 }
 
 app.post("/refunds/:id", operatorOnly, async (c) => {
 	const id = c.req.param("id");
-	await c.env.REFUND.create({ id, params: { id } });
-	return c.json({ id, pager: c.env.PAGER_KEY.length }, 202);
+	await c.env.REFUND.create({ id, params: { ticket: id } });
+	return c.json({ id }, 202);
 });
 
 app.get("/refunds/:id", operatorOnly, async (c) => {
-	const id = c.req.param("id");
-	const { status, output } = await workflowsFind(c.env.REFUND, id);
+	const instance = await c.env.REFUND.get(c.req.param("id"));
+	const { status, output } = await instance.status();
 	return c.json({ status, output });
 });
 
-const refundApproval = z.strictObject({ approved: z.boolean() });
-
 app.post("/refunds/:id/approval", operatorOnly, async (c) => {
-	const { approved } = await readJson(c, refundApproval);
-	const id = c.req.param("id");
-	const status = await workflowsApprove(c.env.REFUND, id, approved, REFUND);
-	return c.json({ status }, 202);
+	const payload = await readJson(c, z.strictObject({ approved: z.boolean() }));
+	const instance = await c.env.REFUND.get(c.req.param("id"));
+	await instance.sendEvent({ type: "refund", payload });
+	return c.body(null, 204);
 });

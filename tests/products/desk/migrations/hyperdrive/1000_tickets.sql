@@ -1,5 +1,1 @@
-CREATE TABLE tickets (
-	id text PRIMARY KEY,
-	subject text NOT NULL,
-	status text NOT NULL DEFAULT 'open'
-);
+CREATE TABLE tickets (id text PRIMARY KEY, subject text NOT NULL);
