@@ -1,6 +1,7 @@
 """Providers of models: their SDKs in `wrangler dev`, and what people set."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import conftest
 from conftest import link_toolchain, run_tests
 from dev_server import DevServer, free_ports, serve
 from projects import config
+from workbench import ROOT
 
 EVENT = {"name": "science fair", "date": "Friday", "participants": ["Alice", "Bob"]}
 TEXT = "Alice and Bob are going to a science fair on Friday."
@@ -121,6 +123,22 @@ def test_what_people_set_breaks_no_test(name: str, render: Callable[..., Path]) 
     (project / ".dev.vars").write_text("API_TOKEN=token\n" + "".join(lines))
 
     run_tests(project)
+
+
+def test_all_providers_share_what_does_not_depend_on_them() -> None:
+    # The three modules are whole, since each project gets one of them.
+    codes = [
+        (ROOT / "providers" / provider["id"] / "worker.ts").read_text()
+        for provider in conftest.PROVIDERS
+    ]
+    for start, end in (
+        ("export type ModelMessage", "const { $schema"),
+        (" * Asks the model to go on with", "\ttry {"),
+        ("\t} catch (error) {\n\t\tif (!signal", "): Promise<Output>"),
+    ):
+        pattern = re.compile(rf"{re.escape(start)}(.*?){re.escape(end)}", re.DOTALL)
+        shared = {pattern.search(code)[1].split("\tconst limit")[0] for code in codes}
+        assert len(shared) == 1
 
 
 def extract(server: DevServer) -> tuple[int, str | None, dict]:

@@ -174,7 +174,7 @@ def signatures(path: Path) -> dict[str, str]:
     The names of parameters are left out, since they are no part of a type.
     """
     text = path.read_text()
-    exported = r"^export (?:async )?(?:const|function) (\w+)([^;]*?)(?: \{\n| =)"
+    exported = r"^export (?:async )?(?:const|function\*?) (\w+)([^;]*?)(?: \{\n| =)"
     found = {
         name: re.sub(r"\{[^}]*\}: |\b\w+: |[\s,]", "", signature)
         for name, signature in re.findall(exported, text, re.MULTILINE)

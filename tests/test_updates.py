@@ -275,7 +275,7 @@ def test_a_demo_that_the_user_has_deleted_stays_away(
     for features in (None, FEATURES, ["assets", "queues"], ["assets"]):
         update(project, features, "--data=delete_data=true")
         assert not (project / "public/demo").exists()
-        assert (project / "public/app.js").exists()
+        assert (project / "public/style.css").exists()
 
     update(project, ["queues"])
     update(project, ["queues", "assets"])

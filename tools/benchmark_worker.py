@@ -1,7 +1,6 @@
 """What a generated Worker costs beside the smallest Workers that do the same."""
 
 import gzip
-import http.client
 import json
 import os
 import re
@@ -24,28 +23,15 @@ const app = new Hono();
 app.get("/health", (c) => c.json({ status: "ok" }));
 export default app;
 """
-# The headers of a project on every response, as one writes that by hand: no other
-# way that was tried is faster.
-SAME_HEADERS = """import { Hono } from "hono";
+WITH_MIDDLEWARE = """import { Hono } from "hono";
+import { cors } from "hono/cors";
+import { secureHeaders } from "hono/secure-headers";
 
-const HEADERS = Object.entries(%s);
 const app = new Hono();
-app.use(async (c, next) => {
-	await next();
-	for (const [name, value] of HEADERS) {
-		c.res.headers.set(name, value);
-	}
-	c.res.headers.set("X-Request-Id", crypto.randomUUID());
-});
+app.use(cors(), secureHeaders());
 app.get("/health", (c) => c.json({ status: "ok" }));
 export default app;
 """
-# What the runtime or the body brings, and what differs from answer to answer.
-OTHER_HEADERS = {
-    *("content-length", "content-type", "date", "transfer-encoding"),
-    "x-request-id",
-}
-BINDINGS = {"CF_VERSION_METADATA": {"id": "1", "tag": "", "timestamp": ""}}
 # What `agents` imports, and the runtime has only where Cloudflare or Miniflare
 # brings it.
 EMAIL = "export default { EmailMessage: class {} };"
@@ -105,11 +91,10 @@ def measure(projects: list[str], rounds: int, seconds: int) -> None:
             workers.append(Worker(name, project))
             serve(workers[-1], stack)
         date = read_config(workers[0].folder)["compatibility_date"]
-        same_headers = SAME_HEADERS % json.dumps(headers(workers[0].port))
         references = {
             "bare handler": BARE,
             "smallest Hono": HONO,
-            "Hono, same headers": same_headers,
+            "Hono with middleware": WITH_MIDDLEWARE,
         }
         for number, (name, code) in enumerate(references.items()):
             worker = Worker(name, write_reference(folder / f"{number}", code, date))
@@ -182,7 +167,7 @@ def runtime_config(bundle: Path, config: dict, port: int) -> str:
         f"(name = {json.dumps(name)}, json = {json.dumps(json.dumps(value))})"
         if not isinstance(value, str)
         else f"(name = {json.dumps(name)}, text = {json.dumps(value)})"
-        for name, value in (config["vars"] | BINDINGS).items()
+        for name, value in config["vars"].items()
     ]
     return f"""using Workerd = import "/workerd/workerd.capnp";
 
@@ -202,17 +187,6 @@ const main :Workerd.Worker = (
   bindings = [{", ".join(bindings)}],
 );
 """
-
-
-def headers(port: int) -> dict[str, str]:
-    """Returns the headers that `GET /health` of a project answers with."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        sent = connection.getresponse().getheaders()
-        return {name: value for name, value in sent if name not in OTHER_HEADERS}
-    finally:
-        connection.close()
 
 
 def run_load(worker: Worker, seconds: int) -> None:
@@ -284,10 +258,12 @@ def run_wrangler(worker: Worker, *arguments: str) -> None:
     Raises:
         SystemExit: With what it printed, when it failed.
     """
+    environment = workbench.quiet_environment()
+    path = f"{workbench.ROOT}/node_modules/.bin:{environment['PATH']}"
     process = subprocess.run(
         [workbench.NODE, WRANGLER, *arguments],
         cwd=worker.folder,
-        env=workbench.quiet_environment() | {"CI": "1", "NO_COLOR": "1"},
+        env=environment | {"CI": "1", "NO_COLOR": "1", "PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -146,11 +146,12 @@ describe("a route", () => {
 		"strict-transport-security": "max-age=1",
 		"x-content-type-options": "mine",
 	};
-	app.get("/probe/own/text", (c) => c.text("hi", 200, own));
-	app.get("/probe/own/raw", () => new Response("hi", { headers: own }));
+	const all = { ...own, "X-Request-Id": "mine" };
+	app.get("/probe/own/text", (c) => c.text("hi", 200, all));
+	app.get("/probe/own/raw", () => new Response("hi", { headers: all }));
 	app.get("/probe/own/forwarded", () => request("/probe/own/raw"));
 	app.get("/probe/own/refused", () =>
-		fail(new ApiError(403, "no", "No.", { ...own, "Retry-After": "7" })),
+		fail(new ApiError(403, "no", "No.", { ...all, "Retry-After": "7" })),
 	);
 	app.get("/probe/own/vary", (c) => c.text("hi", 200, { Vary: "Accept" }));
 	app.get("/probe/own/cookies", () => {

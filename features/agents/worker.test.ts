@@ -11,10 +11,7 @@ import {
 const OPERATOR = { Authorization: `Bearer ${env.API_TOKEN}` };
 
 type Frame = Record<string, unknown>;
-type Conversation = {
-	state: Frame;
-	messages: { role: string; text: string }[];
-};
+type Conversation = { state: Frame; messages: { text: string }[] };
 
 /** Each test has an agent of its own. */
 let name = "";
@@ -98,12 +95,8 @@ describe("a conversation", () => {
 		await (await say("And now?")).text();
 		expect(asked.at(-1)?.body).toMatch(/Hi.*Hello!.*And now\?/s);
 		const { messages } = await conversation();
-		expect(messages).toMatchObject([
-			{ role: "user", text: "Hi" },
-			{ role: "assistant", text: "Hello!" },
-			{ role: "user", text: "And now?" },
-			{ role: "assistant", text: "Hello!" },
-		]);
+		const texts = messages.map(({ text }) => text);
+		expect(texts).toEqual(["Hi", "Hello!", "And now?", "Hello!"]);
 		expect((await request(path, { method: "DELETE" })).status).toBe(204);
 		expect((await conversation()).messages).toEqual([]);
 	});
@@ -130,12 +123,10 @@ describe("a conversation", () => {
 	it("lets messages wait for their turn, up to five", async () => {
 		const { promise, resolve } = Promise.withResolvers<string>();
 		answer(promise);
-		const replies = ["1", "2", "3", "4", "5", "6"].map(say);
-		const [refused] = await Promise.all([say("7"), resolve("Yes.")]);
-		expect(refused.status).toBe(409);
-		for (const reply of replies) {
-			expect(await (await reply).text()).toContain("Yes.");
-		}
+		const replies = [1, 2, 3, 4, 5, 6, 7].map((n) => say(`Message ${n}`));
+		expect((await Promise.race(replies)).status).toBe(409);
+		resolve("Yes.");
+		await Promise.all(replies.map(async (reply) => (await reply).text()));
 		expect((await conversation()).messages).toHaveLength(12);
 	});
 

@@ -1,7 +1,7 @@
-import { find, onSubmit, send, show } from "/app.js";
+import { onSubmit, send, show } from "/demo/app.js";
 
-const section = find("#ai", HTMLElement);
-const stop = find("#ai [name=stop]", HTMLButtonElement);
+const section = document.querySelector("#ai");
+const stop = document.querySelector("#ai [name=stop]");
 
 /** What was said so far, as the model gets it. */
 let messages = [];

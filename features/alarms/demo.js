@@ -1,4 +1,4 @@
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
 onSubmit("#alarms form", async ({ userId, everySeconds, action }) => {
 	const path = `/reminders/${encodeURIComponent(userId)}`;

@@ -1,4 +1,4 @@
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
 onSubmit("#analytics form", async ({ userId, event, value }) => {
 	await request("POST", "/events", { userId, event, value: Number(value) });

@@ -1,4 +1,4 @@
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
 onSubmit("#assets form", async () => {
 	const { name } = await request("GET", "/api/hello");

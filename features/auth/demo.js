@@ -1,6 +1,6 @@
-import { find, onSubmit, read, request } from "/app.js";
+import { onSubmit, read, request } from "/demo/app.js";
 
-const tokenField = find("#api-token", HTMLInputElement);
+const tokenField = document.querySelector("#api-token");
 
 onSubmit("#auth form", async ({ userId, action }) => {
 	if (action === "start") {

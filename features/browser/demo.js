@@ -1,4 +1,4 @@
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
 const CHARACTERS_SHOWN = 300;
 

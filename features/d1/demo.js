@@ -1,6 +1,6 @@
-import { find, onSubmit, request, table } from "/app.js";
+import { onSubmit, request, table } from "/demo/app.js";
 
-const idField = find("#d1-use [name=id]", HTMLInputElement);
+const idField = document.querySelector("#d1-use [name=id]");
 
 onSubmit("#d1-add", async ({ title, body }) => {
 	const note = await request("POST", "/notes", { title, body });

@@ -1,4 +1,4 @@
-import { onSubmit, request, table } from "/app.js";
+import { onSubmit, request, table } from "/demo/app.js";
 
 onSubmit("#hyperdrive form", async ({ schema }) => {
 	const query = new URLSearchParams({ schema });

@@ -1,4 +1,4 @@
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
 onSubmit("#queues form", async ({ body }) => {
 	const { message, requestId } = await request("POST", "/requests", body);

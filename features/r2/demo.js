@@ -1,4 +1,4 @@
-import { onSubmit, request, send, table } from "/app.js";
+import { onSubmit, request, send, table } from "/demo/app.js";
 
 onSubmit("#r2 form", async ({ key, content, action }) => {
 	const path = `/files/${encodeURIComponent(key)}`;

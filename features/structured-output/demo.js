@@ -1,4 +1,4 @@
-import { onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
 onSubmit("#structured-output form", async ({ text }) => {
 	const { calendar_event: event } = await request("POST", "/extract", { text });

@@ -117,18 +117,21 @@ describe("a search", () => {
 		expect(await (await search()).json()).toEqual({ matches: [] });
 	});
 
+	it("is for 1,000 characters at most", async () => {
+		expect((await search(`?q=${"x".repeat(1000)}`)).status).toBe(200);
+		expect((await search(`?q=${"x".repeat(1001)}`)).status).toBe(400);
+	});
+
 	it.each([
-		[200, `?q=${"x".repeat(1000)}`],
 		[200, "?q=bees&limit=1"],
 		[200, "?q=bees&limit=20"],
 		[400, ""],
 		[400, "?q=%20"],
-		[400, `?q=${"x".repeat(1001)}`],
 		[400, "?q=bees&limit=0"],
 		[400, "?q=bees&limit=21"],
 		[400, "?q=bees&limit=1.5"],
 		[400, "?q=bees&limit=many"],
-	])("is a %i: %.30j", async (status, parameters) => {
+	])("is a %i: %j", async (status, parameters) => {
 		const response = await search(parameters);
 		expect(response.status).toBe(status);
 		if (status === 400) {

@@ -1,4 +1,4 @@
-import { onSubmit, request, table } from "/app.js";
+import { onSubmit, request, table } from "/demo/app.js";
 
 onSubmit("#vectorize-store", async ({ text }) => {
 	await request("POST", "/documents", { text });

@@ -1,7 +1,7 @@
-import { element, find, onSubmit, show } from "/app.js";
+import { element, onSubmit, show } from "/demo/app.js";
 
-const panel = find("#websockets", HTMLElement);
-const log = find("#websockets [role=log]", HTMLElement);
+const panel = document.querySelector("#websockets");
+const log = document.querySelector("#websockets [role=log]");
 let socket = null;
 
 onSubmit("#websockets-join", ({ room, action }) => {

@@ -1,6 +1,6 @@
-import { find, onSubmit, request } from "/app.js";
+import { onSubmit, request } from "/demo/app.js";
 
-const idField = find("#workflows [name=id]", HTMLInputElement);
+const idField = document.querySelector("#workflows [name=id]");
 
 onSubmit("#workflows-start", async ({ email }) => {
 	const metadata = { from: "the demo" };

@@ -45,7 +45,7 @@ describe("an object", () => {
 		});
 	const json = { type: "text", text: '{"city":"Bonn"}' };
 
-	it("is asked for with its schema, by Anthropic's helper", async () => {
+	it("is asked for with its schema", async () => {
 		answer(json.text);
 		expect(await object()).toEqual({ city: "Bonn" });
 		expect(JSON.parse(asked[0]?.body ?? "")).toMatchObject({

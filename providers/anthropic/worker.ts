@@ -207,14 +207,15 @@ export async function modelObject<Output>(
 	text: string,
 ): Promise<Output> {
 	try {
+		const { $schema, ...json } = schema.toJSONSchema();
+		const about = { type: "json_schema" as const, schema: json };
 		const client = await modelClient(env);
-		const { zodOutputFormat } = await import("@anthropic-ai/sdk/helpers/zod");
 		const { parsed_output, stop_reason } = await client.messages.parse(
 			{
 				model: env.AI_MODEL,
 				system: instructions,
 				messages: [{ role: "user", content: text }],
-				output_config: { format: zodOutputFormat(schema) },
+				output_config: { format: { ...about, parse: JSON.parse } },
 				max_tokens: MODEL_TOKENS,
 			},
 			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },

@@ -40,7 +40,7 @@ describe("an object", () => {
 		JSON.stringify({ choices: [{ index: 0, message, finish_reason }] });
 	const content = '{"city":"Bonn"}';
 
-	it("is asked for with its schema, by OpenAI's helper", async () => {
+	it("is asked for with its schema", async () => {
 		answer(content);
 		expect(await object()).toEqual({ city: "Bonn" });
 		expect(JSON.parse(asked[0]?.body ?? "")).toMatchObject({

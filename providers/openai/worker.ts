@@ -192,8 +192,8 @@ export async function modelObject<Output>(
 	text: string,
 ): Promise<Output> {
 	try {
+		const { $schema, ...json } = schema.toJSONSchema();
 		const client = await modelClient(env);
-		const { zodResponseFormat } = await import("openai/helpers/zod");
 		const { choices } = await client.chat.completions.parse(
 			{
 				model: env.AI_MODEL,
@@ -201,7 +201,10 @@ export async function modelObject<Output>(
 					{ role: "system", content: instructions },
 					{ role: "user", content: text },
 				],
-				response_format: zodResponseFormat(schema, "answer"),
+				response_format: {
+					type: "json_schema",
+					json_schema: { name: "answer", strict: true, schema: json },
+				},
 				max_completion_tokens: MODEL_TOKENS,
 			},
 			{ signal: AbortSignal.timeout(MODEL_TIMEOUT_MS) },

@@ -9,6 +9,7 @@ function standIn(respond: () => unknown): void {
 	asked.length = 0;
 	const run = async (_: string, inputs: object, options?: AiOptions) => {
 		const signal = options?.signal ?? new AbortController().signal;
+		signal.throwIfAborted();
 		asked.push({ body: JSON.stringify(inputs), signal });
 		return respond();
 	};

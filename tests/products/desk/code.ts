@@ -1,10 +1,5 @@
 type Ticket = { id: string; subject: string };
 
-const ticketBody = z.strictObject({
-	id: z.string().max(64),
-	subject: z.string().max(200),
-});
-
 function findTicket(env: Env, id: string): Promise<Ticket> {
 	return hyperdriveQuery(env, async (sql) => {
 		const [ticket] = await sql<Ticket[]>`
@@ -15,27 +10,6 @@ function findTicket(env: Env, id: string): Promise<Ticket> {
 		return ticket;
 	});
 }
-
-app.post("/tickets", operatorOnly, async (c) => {
-	const { id, subject } = await readJson(c, ticketBody);
-	try {
-		await hyperdriveQuery(
-			c.env,
-			(sql) =>
-				sql`INSERT INTO tickets (id, subject) VALUES (${id}, ${subject})`,
-		);
-	} catch (error) {
-		if (error instanceof DatabaseError && error.sqlState === "23505") {
-			throw new ApiError(409, "ticket_exists", "Choose another id.");
-		}
-		throw error;
-	}
-	return c.json({ id }, 201);
-});
-
-app.get("/tickets/:id", operatorOnly, async (c) =>
-	c.json(await findTicket(c.env, c.req.param("id"))),
-);
 
 const urgencySchema = z.strictObject({ urgency: z.enum(["low", "high"]) });
 

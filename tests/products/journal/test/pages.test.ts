@@ -28,8 +28,7 @@ async function run(cron: string): Promise<void> {
 }
 
 beforeEach(() => {
-	vi.spyOn(console, "log").mockImplementation(() => {});
-	vi.spyOn(console, "warn").mockImplementation(() => {});
+	vi.spyOn(console, "log").mockReturnValue();
 });
 
 afterEach(() => {
@@ -53,7 +52,7 @@ describe("a page", () => {
 		const hour = "2026-11-22T02:00:00.000Z";
 		const reports = await (await request("/reports")).json();
 		expect(reports).toEqual({ reports: [{ hour, pages: 2 }] });
-		await run("0 3 * * *");
+		await run("30 0 * * *");
 		await run("5 * * * *");
 		expect(await (await request("/reports")).json()).toEqual({
 			reports: [{ hour, pages: 1 }],

@@ -1,13 +1,4 @@
-// What a page needs to ask the Worker, and to show what it answers.
-
-/** Finds an element by its selector, and throws where it is missing. */
-export function find(selector, type) {
-	const found = document.querySelector(selector);
-	if (found instanceof type) {
-		return found;
-	}
-	throw new Error(`The page has no ${type.name} at ${selector}.`);
-}
+// What panels need to ask the Worker, and to show what it answers.
 
 /** Makes an element: `element("p", "See ", element("strong", "this"))`. */
 export function element(name, ...children) {
@@ -45,14 +36,6 @@ export async function read(sent) {
 	return isJson ? response.json() : null;
 }
 
-/** An answer with which the Worker refuses a request. */
-export class Refusal extends Error {
-	constructor(message, status) {
-		super(message);
-		this.status = status;
-	}
-}
-
 async function accept(sent) {
 	const response = await sent;
 	if (response.ok) {
@@ -62,8 +45,7 @@ async function accept(sent) {
 	const { message, issues } = answer.error ?? answer;
 	const [first] = issues ?? [];
 	const text = first ? `${first.path}: ${first.message}` : message;
-	const { status } = response;
-	throw new Refusal(text ?? `The answer was ${status}.`, status);
+	throw new Error(text ?? `The answer was ${response.status}.`);
 }
 
 /**
@@ -71,7 +53,7 @@ async function accept(sent) {
  * section that it is in shows what `act` returns, or what went wrong.
  */
 export function onSubmit(selector, act) {
-	const form = find(selector, HTMLFormElement);
+	const form = document.querySelector(selector);
 	const section = form.closest("section");
 	form.addEventListener("submit", async (event) => {
 		event.preventDefault();
