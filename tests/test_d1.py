@@ -37,7 +37,7 @@ AUTHORS = "CREATE TABLE authors (name TEXT PRIMARY KEY) STRICT;\n"
 NOTE = {"title": "Milk", "body": "Two bottles"}
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 DATABASE = "11111111-2222-4333-8444-555555555555"
-#: What `tests/products/journal` needs beside its code, as `build` takes it.
+#: The lines that `tests/products/journal` needs beside its code, for `build`.
 JOURNAL = [
     (
         "src/index.ts",
@@ -162,7 +162,7 @@ def test_wrangler_numbers_a_users_migrations_from_one(project: Path) -> None:
 def test_a_later_migration_of_the_templates_comes_after_its_first(
     project: Path,
 ) -> None:
-    # What CONTRIBUTING.md promises, for a new database and for one that has more.
+    # As CONTRIBUTING.md promises, for a new database and for one that has more.
     migrate(project, OWN, AUTHORS)
     assert apply(project) == [SAMPLE, OWN]
     later = "0000_notes_pinned.sql"

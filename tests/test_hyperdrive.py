@@ -31,7 +31,7 @@ Project = Callable[..., Path]
 #: The one environment variable that chooses a real database.
 VARIABLE = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE"
 USER = "hyperdrive_user"
-#: What `tests/products/library` needs beside its code, as `build` takes it: an
+#: The lines that `tests/products/library` needs beside its code, for `build`: an
 #: object, an agent and a Workflow that ask the database.
 LIBRARY = [
     (

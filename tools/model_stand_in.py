@@ -126,10 +126,16 @@ def completion(text: str) -> dict:
 
 def openai_events(text: str) -> Iterator[tuple[str, dict | str]]:
     """Yields a streamed answer of OpenAI's API, as names and data of events."""
+
+    def chunk(delta: dict, finish_reason: str | None = None) -> tuple[str, dict]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        about = {"id": "chatcmpl-1", "created": 1, "model": "stand-in"}
+        return "message", {**about, "choices": [choice]}
+
+    yield chunk({"role": "assistant", "content": ""})
     for word in text.split(" "):
-        yield "message", {"choices": [{"index": 0, "delta": {"content": f"{word} "}}]}
-    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    yield "message", {"choices": [end]}
+        yield chunk({"content": f"{word} "})
+    yield chunk({}, "stop")
     yield "message", "[DONE]"
 
 

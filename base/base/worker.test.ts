@@ -15,26 +15,15 @@ afterEach(() => {
 
 it("runs", async () => {
 	const response = await request("/health");
-	expect(response.status).toBe(200);
 	expect(await response.json()).toEqual({ status: "ok" });
 });
 
-//% if "assets" not in features
-it("lists its routes", async () => {
-	const response = await request("/");
-	expect(await response.json()).toEqual({
-		routes: expect.arrayContaining(["GET /health"]),
-	});
-});
-
-//% endif
 describe("errors", () => {
 	it("are 404 for an unknown path", async () => {
 		const response = await request("/no/such/path");
 		expect(response.status).toBe(404);
-		expect(await response.json()).toEqual({
-			error: { code: "not_found", message: "No such route." },
-		});
+		const error = { code: "not_found", message: expect.any(String) };
+		expect(await response.json()).toEqual({ error });
 	});
 
 	it("are 405 with Allow for an unknown method", async () => {
@@ -65,12 +54,10 @@ describe("errors", () => {
 	});
 
 	it("of an input list what is wrong, and where", () => {
-		const schema = z.object({ items: z.array(z.object({ id: z.int() })) });
-		expect(() => parseInput(schema, { items: [{ id: 2.5 }] })).toThrow(
-			expect.objectContaining({
-				status: 400,
-				issues: [{ path: "items.0.id", message: expect.any(String) }],
-			}),
+		const schema = z.object({ ids: z.array(z.int()) });
+		const issues = [{ path: "ids.0", message: expect.any(String) }];
+		expect(() => parseInput(schema, { ids: [2.5] })).toThrow(
+			expect.objectContaining({ status: 400, issues }),
 		);
 	});
 });
@@ -96,7 +83,6 @@ it.each([
 	for (const method of ["GET", "OPTIONS"]) {
 		const headers = { Origin: OTHER, "Access-Control-Request-Method": "GET" };
 		const response = await request("/health", { method, headers });
-		expect(response.ok).toBe(true);
 		expect(response.headers.get("Access-Control-Allow-Origin")).toBe(origin);
 		expect(response.headers.get("Vary")).toContain("Origin");
 	}

@@ -32,15 +32,13 @@ export const reminders = new Hono<AppEnv>();
 
 reminders.put("/reminders/:userId", operatorOnly, async (c) => {
 	const { everySeconds } = await readJson(c, reminderBody);
-	const userId = reminderUser(c.req.param("userId"));
-	const reminder = c.env.REMINDER.getByName(userId);
-	const next = await reminder.start(userId, everySeconds);
+	const userId = c.req.param("userId");
+	const next = await reminderOf(c.env, userId).start(userId, everySeconds);
 	return c.json({ userId, everySeconds, next });
 });
 
 reminders.get("/reminders/:userId", async (c) => {
-	const userId = reminderUser(c.req.param("userId"));
-	const shown = await c.env.REMINDER.getByName(userId).read();
+	const shown = await reminderOf(c.env, c.req.param("userId")).read();
 	if (shown === null) {
 		throw new ApiError(404, "no_reminder", "This user has no reminder.");
 	}
@@ -48,13 +46,13 @@ reminders.get("/reminders/:userId", async (c) => {
 });
 
 reminders.delete("/reminders/:userId", operatorOnly, async (c) => {
-	const userId = reminderUser(c.req.param("userId"));
-	await c.env.REMINDER.getByName(userId).cancel();
+	await reminderOf(c.env, c.req.param("userId")).cancel();
 	return c.body(null, 204);
 });
 
-function reminderUser(id: string): string {
-	return parseInput(userIdSchema, id, "invalid_user_id");
+function reminderOf(env: Env, userId: string): DurableObjectStub<Reminder> {
+	const id = parseInput(userIdSchema, userId, "invalid_user_id");
+	return env.REMINDER.getByName(id);
 }
 
 /** The reminder of one user. */

@@ -98,15 +98,17 @@ describe("a text", () => {
 		});
 	});
 
-	it("may be cut off by its limit", async () => {
-		reply(piece + end("length"), type);
+	it.each([
+		["by its limit", piece + end("length")],
+		["among chunks that say nothing", `data: {}\n\n${piece}${end("stop")}`],
+	])("may end %s", async (_, body) => {
+		reply(body, type);
 		expect(await text()).toEqual(["Bonn"]);
 	});
 
 	it.each([
 		["breaks off", piece],
 		["is filtered", piece + end("content_filter")],
-		["is empty", end("stop")],
 		["ends with an error", `${piece}data: {"error":{"message":"Bonn"}}\n\n`],
 		["is no JSON", `${piece}data: words of the provider\n\n`],
 	])("that %s is a 502", async (_, body) => {

@@ -1,4 +1,4 @@
-import type { ChatCompletionStream } from "openai/lib/ChatCompletionStream";
+import type { ChatCompletionChunk } from "openai/resources";
 import type { ZodType } from "zod";
 import { ApiError, logError } from "../../base/base/worker";
 
@@ -125,15 +125,19 @@ export function modelTool<Input extends object>(
 
 //% endif
 /** Yields the pieces of an answer, and makes sure that it is complete. */
-async function* piecesOf(answer: ChatCompletionStream): AsyncGenerator<string> {
+async function* piecesOf(
+	answer: AsyncIterable<ChatCompletionChunk>,
+): AsyncGenerator<string> {
+	let end = "";
 	for await (const { choices } of answer) {
-		if (choices[0]?.delta.content) {
-			yield choices[0].delta.content;
+		// Some gateways send chunks without choices.
+		const choice = choices?.[0];
+		if (choice?.delta?.content) {
+			yield choice.delta.content;
 		}
+		end = choice?.finish_reason ?? end;
 	}
-	const [choice] = (await answer.finalChatCompletion()).choices;
-	const end = choice?.finish_reason ?? "";
-	if (!["stop", "length"].includes(end) || !choice?.message.content) {
+	if (end !== "stop" && end !== "length") {
 		throw modelError(`It ended with "${end}"`);
 	}
 }
@@ -172,7 +176,7 @@ export async function* modelText(
 		}
 
 		//% endif
-		yield* piecesOf(completions.stream(params, options));
+		yield* piecesOf(await completions.create(params, options));
 	} catch (error) {
 		if (!signal.aborted) {
 			throw modelError(error);
