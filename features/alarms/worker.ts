@@ -24,8 +24,7 @@ type ReminderRecord = {
 	fired: number;
 	/** How often the last firing has failed; 0 unless it is to be tried again. */
 	failures: number;
-	/** The time of the alarm that ran last. */
-	ran: number;
+	ran: number; // The time of the alarm that ran last.
 };
 
 export const reminders = new Hono<AppEnv>();

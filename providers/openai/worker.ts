@@ -127,6 +127,7 @@ export function modelTool<Input extends object>(
 /** Yields the pieces of an answer, and makes sure that it is complete. */
 async function* piecesOf(
 	answer: AsyncIterable<ChatCompletionChunk>,
+	signal: AbortSignal,
 ): AsyncGenerator<string> {
 	let end = "";
 	for await (const { choices } of answer) {
@@ -137,7 +138,7 @@ async function* piecesOf(
 		}
 		end = choice?.finish_reason ?? end;
 	}
-	if (end !== "stop" && end !== "length") {
+	if (end !== "stop" && end !== "length" && !signal.aborted) {
 		throw modelError(`It ended with "${end}"`);
 	}
 }
@@ -169,14 +170,15 @@ export async function* modelText(
 		//% if "agents" in features
 		if (tools.length > 0) {
 			// In this API, newer models call tools only when they do not think.
-			const thoughtless = { ...params, reasoning_effort: "none" as const };
+			const more = { tools, reasoning_effort: "none" as const };
 			const rounds = { ...options, maxChatCompletions: 8 };
-			yield* piecesOf(completions.runTools({ ...thoughtless, tools }, rounds));
+			const answer = completions.runTools({ ...params, ...more }, rounds);
+			yield* piecesOf(answer, signal);
 			return;
 		}
 
 		//% endif
-		yield* piecesOf(await completions.create(params, options));
+		yield* piecesOf(await completions.create(params, options), signal);
 	} catch (error) {
 		if (!signal.aborted) {
 			throw modelError(error);
