@@ -69,18 +69,14 @@ export async function modelEvents(
 		},
 		cancel: () => left.abort(),
 	});
-	return new Response(body.pipeThrough(new TextEncoderStream()), {
-		headers: { "Content-Type": "text/event-stream" },
-	});
+	const headers = { "Content-Type": "text/event-stream" };
+	return new Response(body.pipeThrough(new TextEncoderStream()), { headers });
 }
 
 //% if "agents" in features
 export type ModelTool = ReturnType<typeof modelTool>;
 
-/**
- * Makes a tool. The model reads as JSON what it returns; of what it throws, only
- * the message of an ApiError.
- */
+/** Makes a tool. The model reads what it returns, or an ApiError's message. */
 export function modelTool<Input extends object>(
 	name: string,
 	description: string,
