@@ -23,12 +23,28 @@ const app = new Hono();
 app.get("/health", (c) => c.json({ status: "ok" }));
 export default app;
 """
+# The middleware of every project, with its options, and nothing of our own.
 WITH_MIDDLEWARE = """import { Hono } from "hono";
 import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 
 const app = new Hono();
-app.use(cors(), secureHeaders());
+app.use(
+	secureHeaders({
+		contentSecurityPolicy: {
+			defaultSrc: ["'none'"],
+			frameAncestors: ["'none'"],
+		},
+		strictTransportSecurity: "max-age=31536000",
+		overwrite: false,
+	}),
+	cors({
+		origin: () => null,
+		credentials: true,
+		exposeHeaders: ["ETag", "Retry-After", "X-Request-Id"],
+		maxAge: 600,
+	}),
+);
 app.get("/health", (c) => c.json({ status: "ok" }));
 export default app;
 """

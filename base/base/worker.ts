@@ -27,12 +27,12 @@ export class ApiError extends HTTPException {
 		code: string,
 		message: string,
 		headers: Record<string, string> = {},
-		options: { cause?: unknown; issues?: Issue[] } = {},
+		issues?: Issue[],
 	) {
-		super(status, { message, cause: options.cause });
+		super(status, { message });
 		this.code = code;
 		this.headers = headers;
-		this.issues = options.issues;
+		this.issues = issues;
 	}
 
 	override getResponse(): Response {
@@ -67,7 +67,7 @@ function describe(error: unknown): unknown {
 		return error && String(error);
 	}
 	const { message, stack, cause } = error;
-	const { name } = error.constructor;
+	const { name } = error.name === "Error" ? error.constructor : error;
 	return { name, message, stack, cause: describe(cause) };
 }
 
@@ -143,7 +143,7 @@ export function parseInput<Output>(
 		message: message.slice(0, 200),
 	}));
 	const message = "Correct what `issues` lists, and send it again.";
-	throw new ApiError(400, code, message, {}, { issues });
+	throw new ApiError(400, code, message, {}, issues);
 }
 
 const limitJson = bodyLimit({

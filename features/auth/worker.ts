@@ -99,13 +99,9 @@ export async function startSession<E extends AppEnv>(
 	const token = random.toBase64({ alphabet: "base64url", omitPadding: true });
 	const expires = new Date(Date.now() + SESSION_SECONDS * 1000);
 	const session: Session = { ...user, expiresAt: expires.toISOString() };
-	await c.env.AUTH_TOKENS.put(
-		await sessionKey(token),
-		JSON.stringify(session),
-		{
-			expirationTtl: SESSION_SECONDS,
-		},
-	);
+	const key = await sessionKey(token);
+	const options = { expirationTtl: SESSION_SECONDS };
+	await c.env.AUTH_TOKENS.put(key, JSON.stringify(session), options);
 	setCookie(c, COOKIE, token, { ...COOKIE_OPTIONS, maxAge: SESSION_SECONDS });
 	return { token, expiresAt: session.expiresAt };
 }

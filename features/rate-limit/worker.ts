@@ -13,10 +13,7 @@ export async function limitChanges(
 	next: Next,
 ): Promise<void> {
 	const isRead = c.req.method === "GET" || c.req.method === "HEAD";
-	if (isRead && !c.req.header("Upgrade")) {
-		return next();
-	}
-	await rateLimited(c, next);
+	return isRead && !c.req.header("Upgrade") ? next() : rateLimited(c, next);
 }
 
 /** Middleware for a route that reads: limits it too, by the client's address. */
@@ -38,7 +35,7 @@ export async function rateLimited(
 	await next();
 }
 
-/** Returns a client's address; of IPv6 its network, which one client has whole. */
+/** Returns a client's address; for IPv6 the /64, which belongs to one client. */
 function addressOf(c: Context<AppEnv>): string {
 	// Cloudflare sets it, whatever the client sends.
 	const address = c.req.header("CF-Connecting-IP") ?? "unknown";

@@ -25,17 +25,13 @@ chat.get("/ws/:room", (c) => {
 
 /** One chat room: what a client sends, every other client gets. */
 export class ChatRoom extends DurableObject<Env> {
-	constructor(ctx: DurableObjectState, env: Env) {
-		super(ctx, env);
-		// The runtime answers these by itself, without waking the object.
-		ctx.setWebSocketAutoResponse(
-			new WebSocketRequestResponsePair("ping", "pong"),
-		);
-	}
-
 	/** Accepts the connection that the route has checked. */
 	override fetch(): Response {
 		const { 0: client, 1: server } = new WebSocketPair();
+		// The runtime answers these by itself, without waking the object.
+		this.ctx.setWebSocketAutoResponse(
+			new WebSocketRequestResponsePair("ping", "pong"),
+		);
 		// Accepted this way, the object may leave memory while the connection
 		// stays open; the next message brings it back.
 		this.ctx.acceptWebSocket(server);
