@@ -145,8 +145,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 			if (!(error instanceof ApiError)) {
 				throw error;
 			}
-			const { status, code, message, headers } = error;
-			return Response.json({ error: { code, message } }, { status, headers });
+			return error.getResponse();
 		}
 	}
 

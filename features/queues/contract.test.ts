@@ -16,6 +16,7 @@ import {
 import worker from "../src/index";
 import { queueRequest } from "./worker";
 
+const QUEUE = "{project_name}-requests";
 const UPSTREAM = "https://upstream.example/batches";
 const TIME = expect.stringMatching(/^\d{4}-.*T.*Z$/);
 
@@ -162,7 +163,7 @@ function request(requestId: string) {
 }
 
 /** A batch of messages whose ids are their places. */
-function batchOf(bodies: unknown[], queue = "{project_name}-requests") {
+function batchOf(bodies: unknown[], queue = QUEUE) {
 	const messages = bodies.map((body, index) => ({
 		id: `${index}`,
 		timestamp: new Date(),

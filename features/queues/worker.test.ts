@@ -7,6 +7,7 @@ import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import worker from "../src/index";
 
+const QUEUE = "{project_name}-requests";
 const send = vi.spyOn(env.REQUEST_QUEUE, "send");
 const upstream = vi.spyOn(globalThis, "fetch");
 const log = vi.spyOn(console, "error");
@@ -80,7 +81,7 @@ describe("the consumer", () => {
 			attempts: 1,
 			body: { requestId: id },
 		}));
-		const batch = createMessageBatch("{project_name}-requests", messages);
+		const batch = createMessageBatch(QUEUE, messages);
 		const ctx = createExecutionContext();
 		await worker.queue(batch, env, ctx);
 		const { explicitAcks, retryMessages } = await getQueueResult(batch, ctx);

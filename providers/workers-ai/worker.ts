@@ -222,13 +222,10 @@ export async function* modelText(
 	const limit = AbortSignal.any([signal, late.signal]);
 	try {
 		//% if "agents" in features
-		if (tools.length > 0) {
-			yield* piecesOf(env, messages, limit, tools);
-			return;
-		}
-
-		//% endif
+		yield* piecesOf(env, messages, limit, tools);
+		//% else
 		yield* piecesOf(env, messages, limit);
+		//% endif
 	} catch (error) {
 		if (!signal.aborted) {
 			throw modelError(error);
