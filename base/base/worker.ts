@@ -82,9 +82,11 @@ app.use(
 		// Never the client's, which need not be unique.
 		c.set("requestId", crypto.randomUUID());
 		await next();
-		c.header("X-Request-Id", c.var.requestId);
-		if (!c.res.headers.has("Cache-Control")) {
-			c.header("Cache-Control", "no-store");
+		// Mutable by now: `cors` has copied the response.
+		const { headers } = c.res;
+		headers.set("X-Request-Id", c.var.requestId);
+		if (!headers.has("Cache-Control")) {
+			headers.set("Cache-Control", "no-store");
 		}
 	},
 	secureHeaders({
@@ -114,9 +116,8 @@ app.use(
 app.notFound((c) => c.json(errorBody("not_found", "No such route."), 404));
 
 app.onError((error, c) => {
-	const isApiError = error instanceof ApiError;
-	// Hono's own middleware throws the others, such as `basicAuth`.
-	if (isApiError || (error instanceof HTTPException && error.status < 500)) {
+	// An ApiError, or what Hono's own middleware throws, such as `basicAuth`.
+	if (error instanceof HTTPException && error.status !== 500) {
 		return error.getResponse();
 	}
 	const { requestId } = c.var;

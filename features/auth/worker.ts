@@ -1,7 +1,6 @@
 import type { Context, Next } from "hono";
 import { Hono } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
-import { createMiddleware } from "hono/factory";
 import { sha256 } from "hono/utils/crypto";
 import * as z from "zod";
 import {
@@ -77,14 +76,15 @@ async function sessionKey(token: string): Promise<string> {
 }
 
 /** Middleware: lets only users with a session pass, as `c.var.session`. */
-export const sessionOnly = createMiddleware<
-	AppEnv & { Variables: { session: Session } }
->(async (c, next) => {
+export async function sessionOnly(
+	c: Context<AppEnv & { Variables: { session: Session } }, string>,
+	next: Next,
+): Promise<void> {
 	if (!c.var.session) {
 		throw unauthorized("Sign in first, or send the token of a session.");
 	}
 	await next();
-});
+}
 
 /**
  * Starts a session of a user that you have authenticated, and sets its cookie.
