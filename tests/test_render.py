@@ -209,9 +209,11 @@ def test_the_order_of_choosing_changes_nothing(render: Render) -> None:
     assert texts(render([*FEATURES[1:], FEATURES[0]])) == expected
 
 
-#: What only a project without `assets` has: the list of routes, and words on it.
+#: What only a project without `assets` has: the list of routes, words on it, and a
+#: script in place of the client of agents.
 INDEX = re.compile(
-    r"^app\.get\(\"/\", (?:.*\n)+?\}\);\n\n|^\| `GET /` \|.*\n|^- Routes begin .*\n",
+    r"^app\.get\(\"/\", (?:.*\n)+?\}\);\n\n|^\| `GET /` \|.*\n|^- Your own routes .*\n"
+    r"|^A script does it with `AgentClient`:\n\n```sh\n(?:.*\n)+?```\n\n```text\n.*\n```\n\n",
     re.MULTILINE,
 )
 
