@@ -317,7 +317,7 @@ IMPORT = re.compile(r'^import (type )?([^"]*) from "([^"]+)";$', re.MULTILINE)
 
 
 def in_order(name: str) -> list[tuple[str, bool]]:
-    """Return what sorts names like the formatter: A, a, B, b, …"""
+    """Return what sorts names like the formatter does: A, a, B, b."""
     return [(letter.lower(), letter.islower()) for letter in name]
 
 

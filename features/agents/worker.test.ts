@@ -191,6 +191,18 @@ describe("a WebSocket", () => {
 		});
 	});
 
+	//% if "workflows" in features
+	it("starts a Workflow", async () => {
+		const create = vi.spyOn(env.MY_WORKFLOW, "create");
+		create.mockResolvedValue(Object({ id: "started" }));
+		const page = await open();
+		const { result } = await page.call("startWorkflow", "ada@example.com");
+		expect(result).toBe("started");
+		const params = { email: "ada@example.com", metadata: { agent: name } };
+		expect(create).toHaveBeenCalledWith({ params });
+	});
+
+	//% endif
 	it("opens with a ticket: once, for one agent, within a minute", async () => {
 		vi.useFakeTimers({ toFake: ["Date"] });
 		const [ticket, late] = [await newTicket(), await newTicket()];
@@ -201,16 +213,4 @@ describe("a WebSocket", () => {
 		expect((await connect(late)).status).toBe(401);
 		expect((await connect("")).status).toBe(401);
 	});
-	//% if "workflows" in features
-
-	it("starts a Workflow", async () => {
-		const create = vi.spyOn(env.MY_WORKFLOW, "create");
-		create.mockResolvedValue(Object({ id: "started" }));
-		const page = await open();
-		const { result } = await page.call("startWorkflow", "ada@example.com");
-		expect(result).toBe("started");
-		const params = { email: "ada@example.com", metadata: { agent: name } };
-		expect(create).toHaveBeenCalledWith({ params });
-	});
-	//% endif
 });
