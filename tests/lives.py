@@ -340,9 +340,7 @@ KINDS = {
     ),
     "setting": Kind(lambda n: [setting("// Your bindings", logpush=False)], once=True),
     "list of the user's own": Kind(
-        lambda n: [
-            setting("// Your bindings", tail_consumers=[{"service": "mine"}])
-        ],
+        lambda n: [setting("// Your bindings", tail_consumers=[{"service": "mine"}])],
         once=True,
     ),
     "import": Kind(
