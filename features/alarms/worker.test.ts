@@ -39,7 +39,7 @@ async function start(everySeconds: number): Promise<Shown> {
 }
 
 async function show(): Promise<Shown> {
-	return (await request("GET")).json<Shown>();
+	return (await request("GET", OPERATOR)).json<Shown>();
 }
 
 /** Runs the pending alarm now; `fire` is what the reminder does. */
@@ -62,7 +62,7 @@ it("starts, shows, changes and cancels a reminder", async () => {
 	// The pending time stays.
 	expect(await start(3600)).toMatchObject({ everySeconds: 3600, next });
 	expect((await request("DELETE", OPERATOR)).status).toBe(204);
-	expect((await request("GET")).status).toBe(404);
+	expect((await request("GET", OPERATOR)).status).toBe(404);
 	expect(await run(async () => {})).toBe(false);
 });
 
@@ -74,7 +74,7 @@ it("lets nobody change it without the token", async () => {
 it.each([0, 86_401, 1.5, "60"])("refuses %j seconds", async (everySeconds) => {
 	const response = await request("PUT", OPERATOR, { everySeconds });
 	expect(response.status).toBe(400);
-	expect((await request("GET")).status).toBe(404);
+	expect((await request("GET", OPERATOR)).status).toBe(404);
 });
 
 it("fires again and again", async () => {
@@ -90,7 +90,7 @@ describe("while it fires,", () => {
 	it("a reminder that is cancelled stays cancelled", async () => {
 		await start(60);
 		await run(() => request("DELETE", OPERATOR));
-		expect((await request("GET")).status).toBe(404);
+		expect((await request("GET", OPERATOR)).status).toBe(404);
 		expect(await run(async () => {})).toBe(false);
 	});
 

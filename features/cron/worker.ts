@@ -1,7 +1,7 @@
 import { logInfo } from "../../base/base/worker";
 
 /** The last time of its length that was over when a run was due. */
-type Period = { from: Date; to: Date };
+export type Period = { from: Date; to: Date };
 
 /** The work of every quarter of an hour. It may come late, twice or never. */
 export async function workQuarterHourly(
@@ -23,7 +23,7 @@ export const nightly = forPeriods(24 * 60, workNightly);
  * Makes a cron job of work, which gets the same period however late a run comes,
  * and each time it comes.
  *
- * @param minutes How long periods are, from midnight UTC on.
+ * @param minutes How long periods are, from midnight UTC on: a divisor of a day.
  */
 export function forPeriods(
 	minutes: number,
