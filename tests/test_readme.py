@@ -200,7 +200,7 @@ def test_every_route_has_a_curl_command(project: Project) -> None:
         method = re.search(r" (?:-X|--request) (\w+)", command)
         path = re.search(r"http://localhost:8787(/[^\s'\"?]*)", command)
         assert path is not None, command
-        sent = "POST" if " --json " in command else "GET"
+        sent = "POST" if re.search(" (--json|-d) ", command) else "GET"
         requests.add(f"{method[1] if method else sent} {path[1]}")
 
     base = [yaml.safe_load(path.read_text()) for path in ROOT.glob("base/*/base.yml")]
