@@ -9,7 +9,7 @@ const LOCKED: Record<string, string> = {
 const ROUTES = Object.keys(LOCKED);
 
 beforeEach(() => {
-	// What lies behind some locks fails here, and says so.
+	// Some handlers behind locks fail here, and say so.
 	vi.spyOn(console, "error").mockImplementation(() => {});
 	vi.spyOn(console, "log").mockImplementation(() => {});
 });

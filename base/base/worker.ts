@@ -13,7 +13,7 @@ export type AppEnv = { Bindings: Env; Variables: { requestId: string } };
 
 export const app = new Hono<AppEnv>();
 
-/** What is wrong with an input, and where: `items.0.name`. */
+/** A problem of an input, and its place, such as `items.0.name`. */
 type Issue = { path: string; message: string };
 
 /** An error that the client may see: throw it from a route. */
@@ -76,7 +76,7 @@ export function isAllowedOrigin(env: Env, origin: string): boolean {
 	return origin !== "" && env.ALLOWED_ORIGINS.split(/[, ]+/).includes(origin);
 }
 
-// What every request goes through, in this order.
+// Every request goes through these, in this order.
 app.use(
 	async (c, next) => {
 		// Never the client's, which need not be unique.

@@ -40,7 +40,7 @@ const newReminder = z.strictObject({
 	seconds: z.int().min(1).max(31_536_000),
 });
 
-/** What every client of an agent has at any time. */
+/** The state that every client of an agent has at any time. */
 export type AgentState = {
 	/** The only part that clients may change. */
 	title: string;

@@ -3,7 +3,7 @@ import { onSubmit, send, show } from "/demo/app.js";
 const section = document.querySelector("#ai");
 const stop = document.querySelector("#ai [name=stop]");
 
-/** What was said so far, as the model gets it. */
+/** The conversation so far, as the model gets it. */
 let messages = [];
 
 onSubmit("#ai form", async ({ text: content }) => {

@@ -16,7 +16,7 @@ const reminderBody = z.strictObject({
 	everySeconds: z.int().min(1).max(86_400),
 });
 
-/** What a `Reminder` stores; times are in ms since 1970. */
+/** The record of a `Reminder`; times are in ms since 1970. */
 type ReminderRecord = {
 	userId: string;
 	everySeconds: number;

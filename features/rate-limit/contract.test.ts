@@ -19,7 +19,7 @@ function ask(route: string, headers: Record<string, string> = {}) {
 	return exports.default.fetch(new Request(url, { method, headers }));
 }
 
-/** What has been counted. */
+/** The keys that were counted. */
 function keys(): unknown[] {
 	return limiter.mock.calls.map(([{ key }]) => key);
 }

@@ -3,7 +3,7 @@ import type { MockInstance } from "vitest";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 const TEXT = "Bees sleep at night.";
-/** What no client may learn. */
+/** Words that no client may learn. */
 const SAID = "words of the service";
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const VECTOR = Array.from({ length: 1024 }, () => 0.5);
@@ -96,7 +96,7 @@ describe("a search", () => {
 			count: 2,
 			matches: [
 				{ id: "a", score: 0.9, metadata: { text: TEXT } },
-				// What others have stored may have no text.
+				// Other programs may have stored vectors without a text.
 				{ id: "b", score: 0.5 },
 			],
 		});
@@ -182,7 +182,7 @@ describe("a service that fails", () => {
 	});
 
 	it.each(uses)("%s for want of an account says what to do", async (_, use) => {
-		// What bindings say wherever they are not on Cloudflare.
+		// Bindings say this wherever they are not on Cloudflare.
 		const absence = new Error("Binding X needs to be run remotely");
 		for (const service of [embed, upsert, query, remove]) {
 			service.mockRejectedValue(absence);

@@ -33,7 +33,7 @@ async function join(room: string) {
 	return { socket, heard, closed };
 }
 
-/** What the sender of a message gets. */
+/** The answer to the sender of a message. */
 function confirmation(text: string, connections: number) {
 	return `[Durable Object] message: ${text}, connections: ${connections}`;
 }

@@ -14,7 +14,7 @@ export const paramsSchema = z.strictObject({
 
 const approvalSchema = z.strictObject({ approved: z.boolean() });
 
-/** What an instance is started with. */
+/** The parameters of an instance. */
 type Params = z.infer<typeof paramsSchema>;
 
 /** The decision, and when it was made: `null` when nobody made one in time. */

@@ -122,7 +122,7 @@ function addCalls(calls: Call[], pieces: CallPiece[]): void {
 }
 
 //% endif
-/** What a model says. Newer ones wrap it in `choices`, as OpenAI's do. */
+/** An answer or a piece of it; newer models wrap it in `choices`. */
 type Said = {
 	response?: unknown;
 	content?: unknown;

@@ -1,7 +1,7 @@
 // Stands in for Anthropic's API; vi.restoreAllMocks() removes it.
 import { vi } from "vitest";
 
-/** What the model was asked since a test last said what it answers. */
+/** The questions to the model since a test last said what it answers. */
 export const asked: { body: string; signal: AbortSignal }[] = [];
 
 function standIn(respond: () => Response): void {

@@ -2,7 +2,7 @@
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
 
-/** What the model was asked since a test last said what it answers. */
+/** The questions to the model since a test last said what it answers. */
 export const asked: { body: string; signal: AbortSignal }[] = [];
 
 function standIn(respond: () => unknown): void {

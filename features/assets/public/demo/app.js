@@ -1,4 +1,4 @@
-// What panels need to ask the Worker, and to show what it answers.
+// Helpers of the panels: they ask the Worker, and show its answers.
 
 /** Makes an element: `element("p", "See ", element("strong", "this"))`. */
 export function element(name, ...children) {

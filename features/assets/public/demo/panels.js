@@ -1,4 +1,4 @@
-// What the demo shows. Updates write this file: to drop a panel, delete its files.
+// The panels of the demo. Updates write this file: to drop a panel, delete its files.
 
 /** Whether the Worker has an API token. */
 export const hasApiToken = {{ ("API_TOKEN" in project.secrets) | to_json }};
