@@ -459,6 +459,15 @@ describe("a JSON body", () => {
 		expect(await send(chunked(65))).toEqual(refusal(413, "body_too_large"));
 	});
 
+	it("that breaks off is not an error of the Worker", async () => {
+		const broken = new ReadableStream({
+			pull(controller) {
+				controller.error(new Error("Network connection lost."));
+			},
+		});
+		expect(await send(broken)).toEqual(refusal(400, "invalid_json"));
+	});
+
 	it("may not be endless", async () => {
 		const headers = {
 			"CF-Connecting-IP": crypto.randomUUID(),

@@ -165,11 +165,16 @@ export async function readJson<E extends AppEnv, Output>(
 		const message = "Send the body as application/json.";
 		throw new ApiError(415, "unsupported_media_type", message);
 	}
-	if (!c.req.raw.bodyUsed) {
-		await limitJson(c, async () => {});
-	}
-	const body = await c.req.json().catch(() => {
+	let body: unknown;
+	try {
+		// Middleware of your own may have read it before.
+		await (c.req.raw.bodyUsed || limitJson(c, async () => {}));
+		body = await c.req.json();
+	} catch (error) {
+		if (error instanceof ApiError) {
+			throw error;
+		}
 		throw new ApiError(400, "invalid_json", "The body is not valid JSON.");
-	});
+	}
 	return parseInput(schema, body);
 }

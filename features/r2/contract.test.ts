@@ -342,6 +342,27 @@ describe("a range", () => {
 		expect(await codeOf(response)).toBe("range_not_satisfiable");
 	});
 
+	it.each([
+		["bytes=-3", 206, "New", "0-2/3"],
+		["bytes=1-", 206, "ew", "1-2/3"],
+		["bytes=7-", 416, null, "*/3"],
+	])("%s is that of a file which replaces it", async (Range, ...expected) => {
+		const head = env.BUCKET.head.bind(env.BUCKET);
+		const spy = vi.spyOn(env.BUCKET, "head");
+		spy.mockImplementationOnce(async (key) => {
+			const before = await head(key);
+			await env.BUCKET.put(key, "New");
+			return before;
+		});
+		const response = await get("/files/a", { Range });
+		spy.mockRestore();
+		const [status, text, place] = expected;
+		expect(response.status).toBe(status);
+		expect(response.headers.get("Content-Range")).toBe(`bytes ${place}`);
+		const sent = new TextDecoder().decode(await response.arrayBuffer());
+		expect(text ?? sent).toBe(sent);
+	});
+
 	it("of no file is a 404", async () => {
 		expect((await get("/files/none", { Range: "bytes=9-" })).status).toBe(404);
 	});

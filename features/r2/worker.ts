@@ -110,10 +110,17 @@ export async function sendFile<E extends AppEnv>(
 	const isHead = method === "HEAD";
 	const info = isHead || asked.has("Range") ? await BUCKET.head(key) : null;
 	const range = isHead || !info ? null : rangeIn(asked, info.size);
-	const options = { onlyIf: conditionsIn(asked), ...(range && { range }) };
+	const onlyIf = new Headers(conditionsIn(asked));
+	if (range && info && !onlyIf.has("If-Match")) {
+		onlyIf.set("If-Match", info.httpEtag);
+	}
+	const options = { onlyIf, ...(range && { range }) };
 	const file = isHead ? info : await BUCKET.get(key, options);
 	if (file === null) {
 		throw new ApiError(404, "no_file", "There is no such file.");
+	}
+	if (range && file.etag !== info?.etag) {
+		return sendFile(c, key); // It was replaced meanwhile.
 	}
 	const headers = headersOf(file);
 	const { body = null } = file as Partial<R2ObjectBody>;
