@@ -53,11 +53,7 @@ export function logInfo(message: string, fields: object = {}): void {
 }
 
 /** Writes one JSON line to the logs, as an error with its causes. */
-export function logError(
-	message: string,
-	error: unknown,
-	fields: object = {},
-): void {
+export function logError(message: string, error: unknown, fields = {}): void {
 	const line = { level: "error", message, ...fields, error: describe(error) };
 	console.error(JSON.stringify(line));
 }
