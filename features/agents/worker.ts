@@ -271,7 +271,7 @@ export class AiAgent extends Agent<Env, AgentState> {
 				answer += piece;
 				yield piece;
 			}
-			if (!signal.aborted) {
+			if (!signal.aborted && answer) {
 				this.#keep("user", text);
 				this.#keep("assistant", answer);
 			}

@@ -227,13 +227,15 @@ describe("a tool", () => {
 				{ id: "a", type: "function", function: { name: "weather" } },
 				{ function: { arguments: '{"ci' } },
 				{ function: { arguments: 'ty":"Bonn"}' } },
-				{ id: null, function: { name: null, arguments: "" } },
+				{ id: null, function: { name: null, arguments: null } },
 			),
 			...called(1, { id: "b", function: { name: "weather", arguments: "" } }),
 		];
-		reply(calls.join("") + end, event({ response: "Sunny" }) + end);
-		expect(await ask()).toEqual(["Sunny"]);
+		const first = delta({ content: "Well." }) + calls.join("") + end;
+		const run = reply(first, event({ response: "Sunny" }) + end);
+		expect(await ask()).toEqual(["Well.", "Sunny"]);
 		expect(weather.mock.calls).toEqual([[{ city: "Bonn" }], [{}]]);
+		expect(JSON.stringify(run.mock.calls[1])).toContain('"content":"Well."');
 	});
 
 	it("is not called with what is no JSON", async () => {

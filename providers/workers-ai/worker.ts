@@ -113,9 +113,12 @@ type Call = { name: string; id: string; arguments: string };
 /** Adds calls, or pieces of calls; an input is an object, or JSON in pieces. */
 function addCalls(calls: Call[], pieces: CallPiece[]): void {
 	for (const [position, piece] of pieces.entries()) {
-		const { index = position, id = `call_${index}` } = piece;
-		const { name = "", arguments: input = "" } = piece.function ?? piece;
-		calls[index] ??= { name, id, arguments: "" };
+		// Some models send `null` for what a piece does not bring.
+		const { name, arguments: sent } = piece.function ?? piece;
+		const index = piece.index ?? position;
+		const input = sent ?? "";
+		const id = piece.id ?? `call_${index}`;
+		calls[index] ??= { name: name ?? "", id, arguments: "" };
 		calls[index].arguments +=
 			typeof input === "string" ? input : JSON.stringify(input);
 	}
@@ -171,6 +174,7 @@ async function* piecesOf(
 		inputs.tools = tools.map(({ call, ...about }) => about);
 	}
 	const calls: Call[] = [];
+	let spoken = "";
 	//% endif
 	const answer = await env.AI.run(env.AI_MODEL, inputs, { signal });
 	for await (const piece of readAnswer(answer)) {
@@ -181,6 +185,7 @@ async function* piecesOf(
 			yield text;
 		}
 		//% if "agents" in features
+		spoken += text;
 		addCalls(calls, said.tool_calls ?? []);
 		//% endif
 	}
@@ -197,7 +202,7 @@ async function* piecesOf(
 			const content = (await tool?.call(json)) ?? "There is no such tool.";
 			return { role: "tool", tool_call_id: id, name, content };
 		});
-		const said = { role: "assistant", content: "", tool_calls };
+		const said = { role: "assistant", content: spoken, tool_calls };
 		const more = [...messages, said, ...(await Promise.all(results))];
 		yield* piecesOf(env, more, signal, tools, rounds - 1);
 	}
