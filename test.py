@@ -63,7 +63,7 @@ def main() -> None:
     # In place of this process, so that Ctrl-C reaches the tests and no other.
     # More at once than there are processors, since much of the time goes into waiting.
     # Tests that stand next to each other share servers, so they stay together;
-    # tests/conftest.py reckons with that.
+    # conftest.py reckons with that.
     parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
     pytest = [workbench.PYTHON, "-m", "pytest", *parallel, *sys.argv[1:]]
     sys.stdout.flush()

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import yaml
 
-from conftest import node_environment
+from toolchain import node_environment
 from workbench import dev_command
 
 # What Linux and macOS never give to a program that asks for any port. The port

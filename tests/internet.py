@@ -14,8 +14,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import workbench
-from conftest import node_environment
 from dev_server import DevServer, serve
+from toolchain import node_environment
 from workbench import ROOT, dev_command
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import oracle
-from conftest import NEWEST
+from parts import NEWEST
 
 #: A project: the text of each file, by path.
 Tree = dict[str, str]

@@ -14,16 +14,11 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import workbench
-from conftest import (
-    FEATURES,
-    assert_clean,
-    assert_tests_pass,
-    link_toolchain,
-    node,
-)
 from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
+from parts import FEATURES
 from projects import edit
+from toolchain import assert_clean, assert_tests_pass, link_toolchain, node
 
 
 def path(name: str) -> str:

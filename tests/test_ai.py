@@ -12,9 +12,10 @@ from playwright.sync_api import expect, sync_playwright
 from werkzeug import Request, Response
 
 import workbench
-from conftest import NEWEST, OLDEST, link_toolchain
 from dev_server import DevServer, serve
 from internet import Model
+from parts import NEWEST, OLDEST
+from toolchain import link_toolchain
 
 ASKED = {"messages": [{"role": "user", "content": "Hi"}]}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import link_toolchain
 from dev_server import DevServer, serve
 from projects import replace
+from toolchain import link_toolchain
 
 #: Work of two seconds, which fails for the user `unlucky` at the first try.
 WORK = """\

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import link_toolchain, run_tests
 from projects import config, edit, readme
 from test_readme import blocks_of
+from toolchain import link_toolchain, run_tests
 
 Render = Callable[..., Path]
 

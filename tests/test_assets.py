@@ -22,9 +22,10 @@ from werkzeug import Response
 
 import oracle
 import workbench
-from conftest import FEATURES, NEWEST, OLDEST, link_toolchain
 from dev_server import DevServer, serve
 from internet import Model, answering, chromium_with, serve_with
+from parts import FEATURES, NEWEST, OLDEST
+from toolchain import link_toolchain
 from workbench import ROOT
 
 Render = Callable[..., Path]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import link_toolchain, node, run_tests, write_types
 from projects import edit, readme
 from test_readme import blocks_of
+from toolchain import link_toolchain, node, run_tests, write_types
 
 Render = Callable[..., Path]
 

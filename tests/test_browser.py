@@ -16,9 +16,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from conftest import link_toolchain
 from dev_server import DevServer, serve
 from internet import answering, chromium_with, environment_with, serve_with
+from toolchain import link_toolchain
 
 Render = Callable[..., Path]
 

@@ -6,14 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import (
-    assert_clean,
-    commit,
-    copy_template,
-    link_toolchain,
-    run_tests,
-)
-from workbench import ROOT
+from toolchain import assert_clean, commit, link_toolchain, run_tests
+from workbench import ROOT, copy_template
 
 #: The files of the worked example, in the order of its blocks.
 FILES = ["feature.yml", "worker.ts", "worker.test.ts", "guide.md.jinja"]

@@ -15,7 +15,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from conftest import (
+from dev_server import DevServer, serve, start
+from internet import answering
+from test_products import build
+from toolchain import (
     WRANGLER,
     assert_clean,
     link_toolchain,
@@ -23,9 +26,6 @@ from conftest import (
     node_environment,
     run_tests,
 )
-from dev_server import DevServer, serve, start
-from internet import answering
-from test_products import build
 from workbench import NODE, dev_command
 
 Render = Callable[..., Path]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import commit, link_toolchain, node_environment
 from projects import edit
+from toolchain import commit, link_toolchain, node_environment
 from workbench import NODE
 
 Render = Callable[..., Path]

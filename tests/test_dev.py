@@ -13,13 +13,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from conftest import (
-    CATALOG,
-    FEATURES,
-    link_toolchain,
-    set_id,
-)
 from dev_server import DevServer, left_over, serve
+from parts import CATALOG, FEATURES, set_id
+from toolchain import link_toolchain
 from workbench import NPM
 
 Project = Callable[[list[str]], Path]

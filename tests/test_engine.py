@@ -7,16 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import (
-    FEATURES,
-    assert_clean,
-    assert_tests_pass,
-    copy_template,
-    link_toolchain,
-    node_environment,
-)
+from parts import FEATURES
 from projects import config, package
-from workbench import NODE, ROOT
+from toolchain import assert_clean, assert_tests_pass, link_toolchain, node_environment
+from workbench import NODE, ROOT, copy_template
 
 Render = Callable[..., Path]
 

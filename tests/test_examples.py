@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CATALOG, FEATURES, NEWEST, OLDEST, PRESETS
+from parts import CATALOG, FEATURES, NEWEST, OLDEST, PRESETS
 from projects import readme, texts
 from workbench import ROOT
 

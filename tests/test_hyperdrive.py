@@ -21,9 +21,9 @@ import httpx
 import pytest
 
 import workbench
-from conftest import link_toolchain, node, node_environment, run_tests
 from dev_server import DevServer, free_ports, left_over, serve, start
 from test_products import MIGRATIONS, build
+from toolchain import link_toolchain, node, node_environment, run_tests
 from workbench import NODE, dev_command
 
 Project = Callable[..., Path]

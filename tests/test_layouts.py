@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import (
-    FEATURES,
-    assert_clean,
-    assert_tests_pass,
-    link_toolchain,
-    run_copier,
-)
+from parts import FEATURES
 from projects import edit, texts
+from toolchain import assert_clean, assert_tests_pass, link_toolchain, run_copier
 
 Render = Callable[..., Path]
 

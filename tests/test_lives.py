@@ -20,20 +20,6 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import oracle
-from conftest import (
-    FEATURES,
-    MANAGERS,
-    NEWEST,
-    OLDEST,
-    PROVIDERS,
-    copy_template,
-    git,
-    link_toolchain,
-    node,
-    release,
-    run_tests,
-    write_types,
-)
 from lives import (
     DEMOS,
     KINDS,
@@ -50,8 +36,11 @@ from lives import (
     Tree,
     Update,
 )
+from parts import FEATURES, MANAGERS, NEWEST, OLDEST, PROVIDERS
 from projects import texts
 from quick_copier import quick_copier
+from toolchain import git, link_toolchain, node, release, run_tests, write_types
+from workbench import copy_template
 
 #: How many random lives are played where no option says so, the same each time.
 LIVES = 24

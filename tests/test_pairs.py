@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 import oracle
-from conftest import FEATURES, assert_checked, bundle_sizes
+from parts import FEATURES
 from projects import package, texts
+from toolchain import assert_checked, bundle_sizes
 
 Project = Callable[..., Path]
 
 
 @pytest.mark.parametrize("first", FEATURES[:-1])
+@pytest.mark.full
 def test_pairs_are_clean_under_the_tools(project: Project, first: str) -> None:
     others = FEATURES[FEATURES.index(first) + 1 :]
     # Many at once: a process of the tools takes longer to start than to check one.

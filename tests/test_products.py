@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from werkzeug import Request, Response
 
-from conftest import assert_clean, link_toolchain, run_tests
 from dev_server import DevServer, serve
 from internet import answering
 from projects import edit, replace
+from toolchain import assert_clean, link_toolchain, run_tests
 from workbench import ROOT, dev_command
 
 Project = Callable[..., Path]

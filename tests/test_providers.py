@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
-import conftest
-from conftest import link_toolchain, run_tests
+import parts
 from dev_server import DevServer, free_ports, serve
 from projects import config
+from toolchain import link_toolchain, run_tests
 from workbench import ROOT
 
 EVENT = {"name": "science fair", "date": "Friday", "participants": ["Alice", "Bob"]}
@@ -58,7 +58,7 @@ PROVIDERS = {
 def test_every_provider_with_a_gateway_is_tested() -> None:
     with_gateway = {
         provider["id"]
-        for provider in conftest.PROVIDERS
+        for provider in parts.PROVIDERS
         if "AI_GATEWAY_BASE_URL" in provider["vars"]
     }
     assert set(PROVIDERS) == with_gateway
@@ -112,7 +112,7 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
     assert "Alice" not in log
 
 
-@pytest.mark.parametrize("name", [provider["id"] for provider in conftest.PROVIDERS])
+@pytest.mark.parametrize("name", [provider["id"] for provider in parts.PROVIDERS])
 def test_what_people_set_breaks_no_test(name: str, render: Callable[..., Path]) -> None:
     project = link_toolchain(render(["structured-output"], ai_provider=name))
     wrangler = config(project)
@@ -129,7 +129,7 @@ def test_all_providers_share_what_does_not_depend_on_them() -> None:
     # The three modules are whole, since each project gets one of them.
     codes = [
         (ROOT / "providers" / provider["id"] / "worker.ts").read_text()
-        for provider in conftest.PROVIDERS
+        for provider in parts.PROVIDERS
     ]
     for start, end in (
         ("export type ModelMessage", "const { $schema"),

@@ -23,20 +23,10 @@ from copier.errors import UserMessageError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from conftest import (
-    CATALOG,
-    FEATURES,
-    MANAGERS,
-    MODEL_FEATURES,
-    PROVIDERS,
-    commit,
-    copy_template,
-    git,
-    release,
-    run_copier,
-)
+from parts import CATALOG, FEATURES, MANAGERS, MODEL_FEATURES, PROVIDERS
 from quick_copier import run_quick_copier
-from workbench import ROOT
+from toolchain import commit, git, release, run_copier
+from workbench import ROOT, copy_template
 
 #: The features in the order of the questionnaire, group by group.
 MENU = [f["id"] for f in sorted(CATALOG, key=lambda f: (f["group"], f["order"]))]

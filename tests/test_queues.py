@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from werkzeug import Request, Response
 
-from conftest import link_toolchain, node, write_types
 from dev_server import DevServer, free_ports, serve
 from internet import answering
 from projects import config, readme, replace
+from toolchain import link_toolchain, node, write_types
 
 Render = Callable[..., Path]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import link_toolchain
 from dev_server import DevServer, serve
+from toolchain import link_toolchain
 
 Render = Callable[..., Path]
 

@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 import oracle
-from conftest import FEATURES, link_toolchain, node, run_tests, write_types
 from dev_server import DevServer, serve
+from parts import FEATURES
 from projects import config, edit, replace
+from toolchain import link_toolchain, node, run_tests, write_types
 
 Render = Callable[..., Path]
 

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from conftest import (
+from dev_server import DevServer, serve
+from parts import (
     CATALOG,
     FEATURE_SETS,
     FEATURES,
     MODEL_FEATURES,
     PRESETS,
     PROVIDERS,
-    link_toolchain,
-    node_environment,
     set_id,
 )
-from dev_server import DevServer, serve
 from projects import readme
+from toolchain import link_toolchain, node_environment
 
 Project = Callable[..., Path]
 

@@ -13,16 +13,9 @@ from playwright.sync_api import Page, sync_playwright
 
 import oracle
 import workbench
-from conftest import (
-    FEATURE_SETS,
-    FEATURES,
-    MANAGERS,
-    PROVIDER_SETS,
-    PROVIDERS,
-    run,
-    set_id,
-)
+from parts import FEATURE_SETS, FEATURES, MANAGERS, PROVIDER_SETS, PROVIDERS, set_id
 from projects import config, package, readme, texts
+from toolchain import run
 from workbench import NODE, ROOT
 
 Render = Callable[..., Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import CATALOG, FEATURES
+from parts import CATALOG, FEATURES
 from workbench import ROOT, tracked_files
 
 PROVIDERS = sorted(ROOT.glob("providers/*"))

@@ -13,12 +13,10 @@ import copier
 import pytest
 import yaml
 
-from conftest import (
-    CATALOG,
-    FEATURES,
-    MANAGERS,
+from parts import CATALOG, FEATURES, MANAGERS
+from projects import config, package, texts
+from toolchain import (
     commit,
-    copy_template,
     git,
     link_toolchain,
     node,
@@ -26,8 +24,7 @@ from conftest import (
     run_copier,
     write_types,
 )
-from projects import config, package, texts
-from workbench import NODE, ROOT
+from workbench import NODE, ROOT, copy_template
 
 Render = Callable[..., Path]
 

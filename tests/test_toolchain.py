@@ -13,7 +13,7 @@ from pathlib import Path
 import json5
 import pytest
 
-from conftest import (
+from parts import (
     FEATURE_SETS,
     MODEL_FEATURES,
     NEWEST,
@@ -21,6 +21,9 @@ from conftest import (
     PRESETS,
     PROVIDER_SETS,
     PROVIDERS,
+    set_id,
+)
+from toolchain import (
     WRANGLER,
     assert_checked,
     assert_deployable,
@@ -28,7 +31,6 @@ from conftest import (
     bundle_sizes,
     node,
     run,
-    set_id,
 )
 from workbench import NPM, ROOT
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import FEATURES, commit, copy_template, release, run_copier
-from workbench import ROOT
+from parts import FEATURES
+from toolchain import commit, release, run_copier
+from workbench import ROOT, copy_template
 
 #: The settings for which Copier demands `--trust`.
 UNSAFE_SETTINGS = {"_jinja_extensions", "_migrations", "_tasks"}

@@ -11,21 +11,19 @@ import json5
 import pytest
 from copier.__main__ import CopierApp
 
-from conftest import (
-    FEATURES,
-    PROVIDERS,
+from parts import FEATURES, PROVIDERS
+from projects import config, edit, package, replace, texts
+from test_render import patch_config
+from toolchain import (
     assert_clean,
     commit,
-    copy_template,
     git,
     link_toolchain,
     release,
     run,
     run_copier,
 )
-from projects import config, edit, package, replace, texts
-from test_render import patch_config
-from workbench import NODE, ROOT
+from workbench import NODE, ROOT, copy_template
 
 #: Copier itself does the same, as a test of lives shows.
 pytestmark = pytest.mark.usefixtures("quick")

@@ -7,7 +7,7 @@ from pathlib import Path
 import json5
 import pytest
 
-from conftest import PROVIDERS
+from parts import PROVIDERS
 
 Render = Callable[..., Path]
 

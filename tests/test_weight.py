@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import weigh
-from conftest import FEATURES
+from parts import FEATURES
 
 Render = Callable[..., Path]
 

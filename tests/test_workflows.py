@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import link_toolchain
 from dev_server import DevServer, serve
+from toolchain import link_toolchain
 
 REQUEST = {"email": "ada@example.com", "metadata": {"plan": "pro"}}
 

@@ -1,121 +1,24 @@
-"""What all tests share: the catalog, rendered projects and the real toolchain."""
+"""The real tools, run on generated projects: types, linter, tests, bundler, Git."""
 
 import json
-import os
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import copier
 import json5
-import plumbum
-import pytest
-import yaml
 
 import workbench
-from quick_copier import quick_copier
-from workbench import NODE, ROOT, copy_template
+from workbench import NODE, ROOT
 
 VITEST = ROOT / "node_modules/vitest/vitest.mjs"
+
+
 WRANGLER = ROOT / "node_modules/wrangler/wrangler-dist/cli.js"
+
+
 #: The types of the runtime that `write_types` has made, by compatibility date.
 RUNTIME_TYPES: dict[str, str] = {}
-
-#: Every feature as its `feature.yml` has it, in the order of the sections.
-CATALOG = sorted(
-    (yaml.safe_load(path.read_text()) for path in ROOT.glob("features/*/feature.yml")),
-    key=lambda feature: feature["order"],
-)
-#: The ids of all features.
-FEATURES = [feature["id"] for feature in CATALOG]
-#: Every provider of a model as its `provider.yml` has it, the default first.
-PROVIDERS = sorted(
-    (
-        yaml.safe_load(path.read_text())
-        for path in ROOT.glob("providers/*/provider.yml")
-    ),
-    key=lambda provider: provider["order"],
-)
-#: The features that ask a model.
-MODEL_FEATURES = [feature["id"] for feature in CATALOG if "model" in feature]
-#: The ids of the package managers.
-MANAGERS = [
-    manager["id"]
-    for manager in yaml.safe_load(
-        (ROOT / "extensions/package-managers.yml").read_text()
-    )
-]
-#: The starting points that choose features.
-PRESETS = [
-    preset
-    for preset in yaml.safe_load((ROOT / "extensions/presets.yml").read_text())
-    if preset["id"] != "custom"
-]
-#: The sets of features that the slow tests go through: none, each alone, all.
-FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
-#: The range of compatibility dates.
-OLDEST, NEWEST = json.loads((ROOT / "package.json").read_text())["config"][
-    "compatibilityDates"
-]
-#: What they go through with each provider beside the default one: the features
-#: that ask a model, each alone, and all features; and the provider.
-PROVIDER_SETS = [
-    (features, provider["id"])
-    for provider in PROVIDERS[1:]
-    for features in [*([feature] for feature in MODEL_FEATURES), FEATURES]
-]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that write things anew, and that of the random lives."""
-    parser.addoption("--write-examples", action="store_true")
-    parser.addoption("--write-screenshots", action="store_true")
-    parser.addoption("--lives", type=int, help="how many random lives to play")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each process begin with slow tests, so that none ends alone with them.
-
-    `--dist worksteal` gives each an equal share of what is next to each other.
-    """
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    others = [item for item in items if item not in slow]
-    size = -(-len(others) // processes)
-    items[:] = [
-        item
-        for process in range(processes)
-        for item in (
-            *slow[process::processes],
-            *others[process * size : (process + 1) * size],
-        )
-    ]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many random lives were played, and how to play them again."""
-    played: Counter[str] = Counter()
-    seeds = set()
-    for report in terminalreporter.getreports("passed"):
-        properties = dict(report.user_properties)
-        played.update(properties.get("played", {}))
-        seeds |= {properties["seed"]} if "seed" in properties else set()
-    if played:
-        counts = ", ".join(f"{count} {what}" for what, count in played.items())
-        terminalreporter.write_line(f"Played {counts}; seed: {', '.join(seeds)}")
-
-
-def set_id(features: list[str] | str) -> str:
-    """Name a set of features in a test's id and in a project's name.
-
-    What is no list names itself, as providers and dates do.
-    """
-    if features == FEATURES:
-        return "all"
-    return features if isinstance(features, str) else "-".join(features) or "none"
 
 
 def node_environment() -> dict[str, str]:
@@ -381,88 +284,4 @@ def run_copier(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def link_toolchain(project: Path) -> Path:
     """Give a project the one installation of all packages; return the project."""
     (project / "node_modules").symlink_to(ROOT / "node_modules")
-    return project
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep this machine's settings of Copier and of Git away from the tests."""
-    folder = tmp_path_factory.mktemp("settings")
-    (folder / "copier.yml").write_text("{}\n")
-    # Repositories that live for seconds need no care for a longer life.
-    care = "[core]\nfsync = none\ncompression = 0\n[maintenance]\nauto = false\n"
-    (folder / "gitconfig").write_text(care)
-    with pytest.MonkeyPatch.context() as patch:
-        settings = {
-            "COPIER_SETTINGS_PATH": str(folder / "copier.yml"),
-            "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
-            "GIT_CONFIG_SYSTEM": os.devnull,
-        }
-        for role in ("AUTHOR", "COMMITTER"):
-            settings[f"GIT_{role}_NAME"] = "Tester"
-            settings[f"GIT_{role}_EMAIL"] = "tester@example.com"
-        for name, value in settings.items():
-            patch.setenv(name, value)
-            # With its own copy, Copier in this process runs Git.
-            patch.setitem(plumbum.local.env, name, value)
-        yield
-
-
-@pytest.fixture
-def quick() -> Iterator[None]:
-    """Copier that reads and compiles each release once."""
-    with quick_copier():
-        yield
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template as a plain folder, without history."""
-    return copy_template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture(scope="session")
-def render(
-    template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Path]:
-    """Return a function that renders a project in this process.
-
-    It takes the features and, as keywords, further answers; `source` names
-    another template than the working tree. The layout is `single-file` unless it
-    says otherwise. It returns the project's folder.
-    """
-
-    def render(features: list[str], source: Path = template, **answers: object) -> Path:
-        name = str(answers.get("project_name", "my-worker"))
-        answers.setdefault("layout", "single-file")
-        project = tmp_path_factory.mktemp("render") / name
-        with quick_copier():
-            copier.run_copy(
-                str(source),
-                project,
-                data={"features": features, **answers},
-                defaults=True,
-                quiet=True,
-            )
-        return project
-
-    return render
-
-
-@pytest.fixture(scope="session")
-def project(render: Callable[..., Path]) -> Callable[..., Path]:
-    """Return a function like `render` whose projects have packages and contract tests.
-
-    A project that was asked for before comes back as it was left: what is edited
-    needs a `project_name` of its own.
-    """
-    made: dict[str, Path] = {}
-
-    def project(features: list[str], **answers: object) -> Path:
-        key = repr((features, sorted(answers.items())))
-        if key not in made:
-            answers.setdefault("project_name", f"test-{set_id(features)}")
-            made[key] = link_toolchain(render(features, contracts=True, **answers))
-        return made[key]
-
     return project
