@@ -1,13 +1,13 @@
 import { env, exports } from "cloudflare:workers";
 import { expect, it } from "vitest";
+import { name } from "../../package.json";
 
-const NAME = "{project_name}";
 const SITE = "https://example.com";
 
 it("says the Worker's name", async () => {
 	const response = await exports.default.fetch(`${SITE}/api/hello`);
 	expect(response.status).toBe(200);
-	expect(await response.json()).toEqual({ name: NAME });
+	expect(await response.json()).toEqual({ name });
 });
 
 it("answers an unknown route with JSON, not with the page", async () => {

@@ -16,7 +16,7 @@ import {
 import worker from "../src/index";
 import { queueRequest } from "./worker";
 
-const QUEUE = "{project_name}-requests";
+const QUEUE = "{resource_name}-requests";
 const UPSTREAM = "https://upstream.example/batches";
 const TIME = expect.stringMatching(/^\d{4}-.*T.*Z$/);
 

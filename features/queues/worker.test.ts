@@ -7,7 +7,7 @@ import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import worker from "../src/index";
 
-const QUEUE = "{project_name}-requests";
+const QUEUE = "{resource_name}-requests";
 const send = vi.spyOn(env.REQUEST_QUEUE, "send");
 const upstream = vi.spyOn(globalThis, "fetch");
 const log = vi.spyOn(console, "error");
