@@ -1,0 +1,35 @@
+import type { Context } from "hono";
+import { createMiddleware } from "hono/factory";
+import { timingSafeEqual } from "hono/utils/buffer";
+import type { AppEnv } from "./base";
+import { ApiError } from "./base";
+
+/** Returns the token of `Authorization: Bearer <token>`, or "". */
+export function bearerToken<E extends AppEnv>(c: Context<E>): string {
+	const header = c.req.header("Authorization") ?? "";
+	return /^Bearer +(\S+)$/i.exec(header)?.[1] ?? "";
+}
+
+/** Tells whether a request has the API token. An unset or empty one locks. */
+export async function hasApiToken<E extends AppEnv>(
+	c: Context<E>,
+): Promise<boolean> {
+	const { API_TOKEN } = c.env;
+	return !!API_TOKEN && timingSafeEqual(bearerToken(c), API_TOKEN);
+}
+
+/** The answer to a request that does not show who sends it. */
+export function unauthorized(
+	message = "Send `Authorization: Bearer <API_TOKEN>`.",
+): ApiError {
+	const headers = { "WWW-Authenticate": "Bearer" };
+	return new ApiError(401, "unauthorized", message, headers);
+}
+
+/** Middleware for the operator's routes: lets nobody else pass. */
+export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
+	if (!(await hasApiToken(c))) {
+		throw unauthorized();
+	}
+	await next();
+});

@@ -1,0 +1,308 @@
+"""Writes what is made from the features: `python3 tools/write.py [types gallery …]`.
+
+- `types`: those of all bindings, for the editor, into `.build/all`
+- `gallery`: the projects in `gallery/`
+- `readme`: the tables of README.md, and its diff of an update
+- `pictures`: a session in a terminal and the page, in `docs/pictures/`
+
+Without a name, all of them.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tools import workbench
+from tools.workbench import ROOT
+
+SOURCE = "https://github.com/org/cf-templates"
+GALLERY = ROOT / "gallery"
+README = ROOT / "README.md"
+#: The starting point that the gallery has in both layouts.
+IN_BOTH_LAYOUTS = "realtime"
+
+
+def catalog(kind: str) -> list[dict]:
+    """Returns the descriptions of all features or providers, in their order."""
+    import yaml
+
+    paths = ROOT.glob(f"{kind}s/*/{kind}.yml")
+    return sorted(
+        (yaml.safe_load(path.read_text("utf-8")) for path in paths),
+        key=lambda part: part["order"],
+    )
+
+
+def presets() -> list[dict]:
+    """Returns the starting points that choose features."""
+    import yaml
+
+    known = yaml.safe_load((ROOT / "extensions/presets.yml").read_text("utf-8"))
+    return [preset for preset in known if preset["id"] != "custom"]
+
+
+def make(template: Path, project: Path, **answers: object) -> None:
+    """Makes a project in this process.
+
+    Args:
+        template: A copy of this checkout, without history.
+        project: Where to.
+        answers: Its answers, by question.
+    """
+    import copier
+
+    copier.run_copy(str(template), project, data=answers, defaults=True, quiet=True)
+
+
+# --- types ------------------------------------------------------------------------
+
+
+def write_types() -> None:
+    """Writes `.build/all`: all features, with the bindings of all providers.
+
+    tsconfig.json takes the types of the bindings from there.
+    """
+    import json5
+
+    everything = workbench.BUILD / "all"
+    shutil.rmtree(everything, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        template = workbench.copy_template(Path(folder))
+        features = [feature["id"] for feature in catalog("feature")]
+        make(template, everything, features=features)
+    config = everything / "wrangler.jsonc"
+    merged = json5.loads(config.read_text("utf-8"))
+    for provider in catalog("provider"):
+        merged |= provider.get("wrangler", {})
+        own = {name: var["value"] for name, var in provider["vars"].items()}
+        merged["vars"] |= own
+        merged["secrets"]["required"] += provider.get("secrets", {})
+    # A class is only typed where the client has not to be built first.
+    merged.pop("build", None)
+    config.write_text(json.dumps(merged), "utf-8")
+    (everything / "node_modules").symlink_to(ROOT / "node_modules")
+    wrangler = ROOT / "node_modules/wrangler/bin/wrangler.js"
+    types = [workbench.NODE, wrangler, "types", "--strict-vars=false"]
+    environment = workbench.quiet_environment()
+    workbench.run("Writing types", types, cwd=everything, env=environment)
+
+
+# --- gallery ----------------------------------------------------------------------
+
+
+def gallery_projects() -> dict[str, dict]:
+    """Returns the answers of each project of the gallery, by its name.
+
+    No feature, each starting point, and each feature that no starting point has.
+    """
+    shown = {feature for preset in presets() for feature in preset["features"]}
+    features = [feature["id"] for feature in catalog("feature")]
+    sets = {"none": [], **{preset["id"]: preset["features"] for preset in presets()}}
+    sets |= {feature: [feature] for feature in features if feature not in shown}
+    projects = {name: {"features": features} for name, features in sets.items()}
+    both = projects[IN_BOTH_LAYOUTS]
+    projects[f"{IN_BOTH_LAYOUTS}-single-file"] = {**both, "layout": "single-file"}
+    return projects
+
+
+def write_gallery(folder: Path = GALLERY) -> None:
+    """Writes whole projects, each as somebody has it who starts from it.
+
+    Args:
+        folder: Where to; what is there goes.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    version = release["project"]["version"]
+    with tempfile.TemporaryDirectory() as name:
+        template = workbench.copy_template(Path(name))
+        for name, answers in gallery_projects().items():
+            project = folder / name
+            make(template, project, project_name=name, **answers)
+            # Each user has secrets of their own.
+            (project / ".dev.vars").unlink(missing_ok=True)
+            recorded = project / ".copier-answers.yml"
+            source = f"_commit: {version}\n_src_path: gh:org/cf-templates"
+            text = recorded.read_text("utf-8")
+            text = re.sub("(?m)^_src_path: .*$", source, text)
+            recorded.write_text(text, "utf-8")
+            readme = project / "README.md"
+            text = readme.read_text("utf-8")
+            # Right below a line that no update changes.
+            first = re.search("(?m)^A Cloudflare Worker, made with .*\n", text)
+            assert first is not None
+            at = first.end()
+            readme.write_text(f"{text[:at]}{deploy_button(name)}\n{text[at:]}", "utf-8")
+    rows = "".join(
+        f"| [{name}]({name}) | {code(answers['features']) or 'none'} "
+        f"| {layout_of(folder / name)} | {deploy_button(name)} |\n"
+        for name, answers in gallery_projects().items()
+    )
+    (folder / "README.md").write_text(GALLERY_README.replace("ROWS\n", rows), "utf-8")
+
+
+GALLERY_README = f"""# Gallery
+
+Projects as the template writes them: to read, or to start from without Copier.
+
+| project | features | code in | |
+| --- | --- | --- | --- |
+ROWS
+
+```sh
+npm create cloudflare@latest myapp -- --template={SOURCE}/tree/main/gallery/realtime
+cd myapp
+cp .dev.vars.example .dev.vars   # and fill it in
+npm run dev
+```
+
+Then give the project its name: `name` in `wrangler.jsonc` and in `package.json`.
+Queues, databases and buckets keep the names that they have; change those before the
+first deploy, in `wrangler.jsonc` and in the code, if your account has them already.
+
+Commit, and `copier update` works as if Copier had made the project. Once,
+`copier update --data project_name=myapp` takes the new name into the README.
+
+`npm create cloudflare` prints `wrangler.jsonc` anew: without the commas at the ends of
+lists, and without the flags and the traces. Put back `compatibility_flags` and
+`observability`. Where an update adds to such a list, Git shows a conflict: keep both
+entries. The deploy button and a plain copy of the folder change nothing.
+
+`python3 tools/write.py gallery` writes this folder.
+"""
+
+
+def deploy_button(name: str) -> str:
+    """Returns the button that deploys a project of the gallery, as Markdown."""
+    button = "https://deploy.workers.cloudflare.com"
+    return (
+        f"[![Deploy to Cloudflare]({button}/button)]"
+        f"({button}/?url={SOURCE}/tree/main/gallery/{name})"
+    )
+
+
+def layout_of(project: Path) -> str:
+    """Returns where a project's code is."""
+    return "modules" if (project / "src/base.ts").exists() else "one file"
+
+
+def code(ids: list[str]) -> str:
+    """Returns ids as a list in Markdown."""
+    return ", ".join(f"`{name}`" for name in ids)
+
+
+# --- readme -----------------------------------------------------------------------
+
+
+def readme() -> str:
+    """Returns README.md with what it says of the features and of the toolchain."""
+    oldest, newest = json.loads((ROOT / "package.json").read_text("utf-8"))["config"][
+        "compatibilityDates"
+    ]
+    by_group = sorted(
+        catalog("feature"), key=lambda part: (part["group"], part["order"])
+    )
+    features = "".join(
+        f"| {part['group']} | `{part['id']}` | {part['help']} |\n" for part in by_group
+    )
+    points = "".join(
+        f"| `{preset['id']}` | {code(preset['features'])} | {preset['help']} |\n"
+        for preset in presets()
+    )
+    text = README.read_text("utf-8")
+    for pattern, new in (
+        (r"(?s)(<!-- features -->\n(?:.*\n){3}).*?(?=\n?<!-- /features -->)", features),
+        (r"(?s)(<!-- presets -->\n(?:.*\n){3}).*?(?=\n?<!-- /presets -->)", points),
+    ):
+        text = replaced(text, pattern, rf"\g<1>{new}")
+    dates = r"(\| `compatibility_date` \| from )\S+ to [\d-]+(.*\| )[\d-]+( \|)"
+    return replaced(text, dates, rf"\g<1>{oldest} to {newest}\g<2>{newest}\g<3>")
+
+
+def replaced(text: str, pattern: str, new: str) -> str:
+    """Returns a text with the one place that matches a pattern replaced."""
+    text, count = re.subn(pattern, new, text)
+    assert count == 1, pattern
+    return text
+
+
+def write_readme() -> None:
+    """Writes README.md anew, with the diff of an update that really happened."""
+    fenced = f"<!-- diff -->\n\n```diff\n{update_diff()}```\n\n<!-- /diff -->"
+    text = replaced(readme(), r"(?s)<!-- diff -->.*<!-- /diff -->", "DIFF")
+    README.write_text(text.replace("DIFF", fenced), "utf-8")
+
+
+def update_diff() -> str:
+    """Returns what an update that adds `analytics` changes in an edited project."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with tempfile.TemporaryDirectory() as name:
+        template = workbench.copy_template(Path(name, "template"))
+        project = Path(name, "myapp")
+        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+        git = ["git", *identity]
+        copier = [workbench.PYTHON, "-m", "copier"]
+
+        def run(folder: Path, *commands: list) -> None:
+            for command in commands:
+                subprocess.run(command, cwd=folder, check=True, **quiet)
+
+        commit = [[*git, "add", "--all"], [*git, "commit", "--message", "Start"]]
+        run(template, [*git, "init"], *commit, [*git, "tag", "0.1.0"])
+        copy = [*copier, "copy", "--defaults", template, project]
+        run(template, copy)
+        source = project / "src/index.ts"
+        own = 'app.get("/api/mine", (c) => c.text("mine"));\n'
+        text = source.read_text("utf-8")
+        source.write_text(text.replace("// Your code\n", f"// Your code\n\n{own}"))
+        run(project, [*git, "init"], *commit)
+        added = "features=[auth, analytics]"
+        run(project, [*copier, "update", "--defaults", "--data", added])
+        shown = ["diff", "--unified=1", "--", "wrangler.jsonc"]
+        diff = subprocess.run(
+            [*git, *shown], cwd=project, check=True, capture_output=True, text=True
+        ).stdout
+        assert own in source.read_text("utf-8")
+    return "".join(re.split("(?m)^(?=@@)", diff, maxsplit=1)[1:])
+
+
+# --- pictures ---------------------------------------------------------------------
+
+
+def write_pictures() -> None:
+    """Writes the pictures of README.md."""
+    from tools import pictures
+
+    pictures.write_session(ROOT / "docs/pictures/session.svg")
+
+
+WRITERS = {
+    "types": write_types,
+    "gallery": write_gallery,
+    "readme": write_readme,
+    "pictures": write_pictures,
+}
+
+
+def main() -> None:
+    """Does what the command line says, with the packages of `.venv`."""
+    names = sys.argv[1:] or list(WRITERS)
+    if not set(names) <= set(WRITERS):
+        sys.exit(__doc__)
+    workbench.set_up_python()
+    workbench.set_up_npm("Setting up npm packages in node_modules")
+    if Path(sys.prefix) != workbench.VENV:
+        os.execv(workbench.PYTHON, [workbench.PYTHON, *sys.argv])
+    for name in names:
+        WRITERS[name]()
+
+
+if __name__ == "__main__":
+    main()
