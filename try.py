@@ -9,12 +9,15 @@ import re
 import shutil
 import signal
 import sys
+import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from tools import model_stand_in, workbench
+from tools.workbench import ROOT
 
+DEFAULT = "realtime"
 # Says, in a folder, that it was made here and may be made anew.
 MARK = ".made-by-try"
 KEPT = (MARK, "node_modules", "package-lock.json")
@@ -28,14 +31,15 @@ def main() -> None:
         SystemExit: With 0 when stopped, else with what failed.
     """
     options = parse_arguments()
+    features = features_of(options.ids or [DEFAULT])
     for number in SIGNALS:
         signal.signal(number, interrupt)
     # A wrong port is better known now than at the end.
     workbench.free_ports(options.port)
     try:
         workbench.set_up_python()
-        make_project(options.dir.resolve(), options.features, options.provider)
-        serve(options.dir.resolve(), options.port)
+        make_project(options.dir.resolve(), features, options.provider)
+        serve(options.dir.resolve(), options)
     except KeyboardInterrupt:
         sys.exit(0)
 
@@ -44,24 +48,25 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line.
 
     Returns:
-        `features` (list of ids), `provider` (id), `dir` (path) and `port` (0: any
-        free one).
+        `ids` (list), `provider` (id), `dir` (path), `port` (0: any free one) and
+        `open` (bool).
 
     Raises:
         SystemExit: It asks for help, or makes no sense.
     """
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Example: python3 try.py websockets auth"
+        description=__doc__, epilog="Example: python3 try.py full-stack --open"
     )
     parser.add_argument(
-        "features",
+        "ids",
         nargs="*",
-        metavar="FEATURE",
-        help="what the Worker does: the name of a folder in features/",
+        metavar="ID",
+        help="features (the folders in features/) and starting points (in "
+        f"extensions/presets.yml) of the project; without any: {DEFAULT}",
     )
     parser.add_argument(
         "--provider",
-        choices=sorted(path.name for path in (workbench.ROOT / "providers").iterdir()),
+        choices=sorted(path.name for path in (ROOT / "providers").iterdir()),
         default="openai",
         help="whose model features ask (default: openai). A stand-in answers for "
         "openai and anthropic; workers-ai answers on Cloudflare only",
@@ -76,7 +81,31 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=0, help="where to serve (default: a free port)"
     )
+    parser.add_argument(
+        "--open", action="store_true", help="open it in a browser, once it is served"
+    )
     return parser.parse_args()
+
+
+def features_of(ids: list[str]) -> list[str]:
+    """Returns the features that are meant.
+
+    Args:
+        ids: Ids of features and of starting points.
+
+    Raises:
+        SystemExit: There is no such id.
+    """
+    folders = [path.parent.name for path in ROOT.glob("features/*/feature.yml")]
+    known = {folder: [folder] for folder in folders}
+    # Without a parser of YAML, which a bare Python lacks.
+    presets = (ROOT / "extensions" / "presets.yml").read_text("utf-8")
+    pattern = r"^- id: (\S+)\n  help: .*\n  features: \[(.*)\]$"
+    for name, features in re.findall(pattern, presets, re.MULTILINE):
+        known[name] = features.split(", ")
+    for unknown in [name for name in ids if name not in known]:
+        sys.exit(f"There is no {unknown!r}; choose from {', '.join(sorted(known))}.")
+    return list(dict.fromkeys(one for name in ids for one in known[name]))
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -131,18 +160,18 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def serve(folder: Path, port: int) -> None:
+def serve(folder: Path, options: argparse.Namespace) -> None:
     """Runs what `npm run dev` runs, until it ends or this process is stopped.
 
     Args:
         folder: The project.
-        port: Where to serve; 0 for any free port.
+        options: The command line.
 
     Raises:
         SystemExit: The port is taken, or the Worker did not start or ended.
         KeyboardInterrupt: A signal stopped it.
     """
-    port, inspector_port = workbench.free_ports(port, 0)
+    port, inspector_port = workbench.free_ports(options.port, 0)
     script = workbench.dev_command(folder, "--ip", "127.0.0.1", "--port", str(port))
     script += ["--inspector-port", str(inspector_port)]
     environment = workbench.quiet_environment()
@@ -152,7 +181,9 @@ def serve(folder: Path, port: int) -> None:
         if "AI_GATEWAY_BASE_URL" in config:
             address = stack.enter_context(model_stand_in.served())
             script += ["--var", f"AI_GATEWAY_BASE_URL:{address}"]
-            for key in re.findall(r"(?:OPENAI|ANTHROPIC)_API_KEY", config):
+            # The secrets without a value, the key of the model among them.
+            secrets = (folder / ".dev.vars").read_text("utf-8")
+            for key in re.findall(r"^(\w+)=$", secrets, re.MULTILINE):
                 script += ["--var", f"{key}:stand-in"]
             lines.append(f"Model: a stand-in on {address}, which only repeats")
         server = stack.enter_context(
@@ -166,6 +197,8 @@ def serve(folder: Path, port: int) -> None:
         lines.append(f"Serving on http://127.0.0.1:{port} - Ctrl-C stops it\n")
         # In one piece, since the server prints too.
         print("\n".join(lines), end="", flush=True)
+        if options.open:
+            webbrowser.open(f"http://127.0.0.1:{port}/")
         sys.exit(server.wait())
 
 

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md shows, done as it stands there."""
+"""The example of CONTRIBUTING.md, done as it stands there, and the diagrams."""
 
 import re
 import subprocess
@@ -6,11 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from playwright.sync_api import Browser
+
+from parts import FEATURES
 from toolchain import assert_clean, commit, link_toolchain, run_tests
 from workbench import ROOT, copy_template
 
 #: The files of the worked example, in the order of its blocks.
-FILES = ["feature.yml", "worker.ts", "worker.test.ts", "guide.md.jinja"]
+FILES = [
+    "feature.yml",
+    "worker.ts",
+    "worker.test.ts",
+    "guide.md.jinja",
+    "expected.yml",
+]
 
 
 def test_the_feature_that_it_describes_works(
@@ -25,7 +34,7 @@ def test_the_feature_that_it_describes_works(
     for name, (_, block) in zip(FILES, blocks, strict=False):
         (folder / name).write_text(block)
 
-    for features in (["dice"], ["auth", "dice", "websockets"]):
+    for features in (["dice"], ["dice", *FEATURES[:2]]):
         project = link_toolchain(render(features, source=template))
         assert_clean(project)
         run_tests(project, "dice")
@@ -34,7 +43,18 @@ def test_the_feature_that_it_describes_works(
     for name in (".venv", "node_modules"):
         (template / name).symlink_to(ROOT / name)
     commit(template, "Add dice")
-    rules = ["tests/test_repository.py", "-k", "dice", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", *rules]
+    files = [f"tests/test_{name}.py" for name in ("repository", "render", "weight")]
+    options = ["-q", "-k", "dice", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *files, *options]
     result = subprocess.run(command, cwd=template, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+def test_its_diagrams_and_those_of_the_readme_can_be_drawn(chromium: Browser) -> None:
+    page = chromium.new_page()
+    page.add_script_tag(path=ROOT / "node_modules/mermaid/dist/mermaid.min.js")
+    text = "".join(
+        (ROOT / f"{name}.md").read_text() for name in ("CONTRIBUTING", "README")
+    )
+    for diagram in re.findall(r"```mermaid\n(.*?)```", text, re.DOTALL):
+        assert page.evaluate("text => mermaid.parse(text)", diagram)

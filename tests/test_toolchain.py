@@ -5,12 +5,9 @@ the tests of every feature through the Workers runtime at both ends of the range
 of compatibility dates.
 """
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import json5
 import pytest
 
 from parts import (
@@ -24,18 +21,18 @@ from parts import (
     set_id,
 )
 from toolchain import (
-    WRANGLER,
     assert_checked,
     assert_deployable,
     assert_tests_pass,
     bundle_sizes,
     node,
     run,
+    run_tests,
 )
+from tools import write
 from workbench import NPM, ROOT
 
 Project = Callable[..., Path]
-
 
 DEFAULT_PROVIDER = PROVIDERS[0]["id"]
 #: The sets of features, the provider of a model, and the layout.
@@ -43,14 +40,18 @@ PROJECTS = [(features, DEFAULT_PROVIDER, "single-file") for features in FEATURE_
 NONE, *_, ALL = PROJECTS
 #: The same with the other providers, where they make a difference.
 PROVIDER_PROJECTS = [(*provider_set, "single-file") for provider_set in PROVIDER_SETS]
-#: All features with each provider.
-EVERYTHING = [ALL, *(one for one in PROVIDER_PROJECTS if one[0] == ALL[0])]
-#: All that ask a model, with each provider but the default one.
+#: All features with each provider but the default one.
+EVERYTHING = [one for one in PROVIDER_PROJECTS if one[0] == ALL[0]]
+#: All that ask a model, with the same providers.
 ASKING = [(MODEL_FEATURES, one["id"], "single-file") for one in PROVIDERS[1:]]
 #: The starting points, for which more is at stake than for any other few.
 PRESET_PROJECTS = [
     (preset["features"], DEFAULT_PROVIDER, "single-file") for preset in PRESETS
 ]
+
+#: A project at a time, so that `-k` finds all that tests one feature; grouped, so that
+#: it is made once.
+each_set = pytest.mark.parametrize("features", FEATURE_SETS, ids=set_id, scope="module")
 
 
 def as_modules(projects: list[tuple]) -> list[tuple]:
@@ -59,7 +60,11 @@ def as_modules(projects: list[tuple]) -> list[tuple]:
 
 
 def make(
-    project: Project, features: list[str], provider: str, layout: str, date: str
+    project: Project,
+    features: list[str],
+    provider: str = DEFAULT_PROVIDER,
+    layout: str = "single-file",
+    date: str = NEWEST,
 ) -> Path:
     """Make a project of one of `PROJECTS` or their like, with a name of its own."""
     return project(
@@ -71,52 +76,54 @@ def make(
     )
 
 
-@pytest.mark.slow
+@each_set
+def test_a_project_is_clean_under_the_tools(
+    project: Project, features: list[str]
+) -> None:
+    made = make(project, features)
+    assert_checked(made)
+    bundle_sizes(made)
+    assert_deployable(made)
+
+
+@each_set
+def test_the_own_tests_of_a_project_pass(project: Project, features: list[str]) -> None:
+    run_tests(make(project, features))
+
+
+def test_all_features_as_modules_are_clean(project: Project) -> None:
+    made = make(project, *as_modules([ALL])[0])
+    assert_checked(made)
+    bundle_sizes(made)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("projects", "date"),
-    [(PROJECTS, NEWEST), ([ALL], OLDEST)],
-    ids=["newest", "oldest"],
+    [
+        ([ALL], OLDEST),
+        (PROVIDER_PROJECTS, NEWEST),
+        (PRESET_PROJECTS, NEWEST),
+        (as_modules(PROJECTS[:-1]), NEWEST),
+        (as_modules(PROVIDER_PROJECTS), NEWEST),
+    ],
+    ids=["oldest", "providers", "presets", "modules", "providers-as-modules"],
 )
-def test_projects_are_clean_under_the_tools(
+def test_the_same_with_other_answers_is_clean(
     project: Project, projects: list[tuple], date: str
 ) -> None:
-    made = [make(project, *answers, date) for answers in projects]
     # Many at once: a process of the tools takes longer to start than to check one.
+    made = [make(project, *answers, date) for answers in projects]
     assert_checked(*made)
     bundle_sizes(*made)
-    # For Wrangler that would be a process each; `dev` reads the config of every one.
-    for directory in (made[0], made[-1]):
-        assert_deployable(directory)
+    assert_deployable(made[-1])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "projects",
-    [
-        PROVIDER_PROJECTS,
-        PRESET_PROJECTS,
-        as_modules(PROJECTS),
-        as_modules(PROVIDER_PROJECTS),
-    ],
-    ids=["providers", "presets", "modules", "providers-as-modules"],
-)
-def test_the_same_with_providers_presets_and_modules_is_clean(
-    project: Project, projects: list[tuple]
-) -> None:
-    made = [make(project, *answers, NEWEST) for answers in projects]
-    assert_checked(*made)
-    # Wrangler itself takes a process for each.
-    bundle_sizes(*made)
-    for answers, directory in zip(projects, made, strict=True):
-        if answers[0] == ALL[0]:
-            assert_deployable(directory)
-
-
+@pytest.mark.full
 def test_the_bundle_of_all_features_is_no_larger_than_the_sum_of_its_parts(
     project: Project,
 ) -> None:
-    made = (make(project, *one, NEWEST) for one in PROJECTS)
-    none, *alone, everything = bundle_sizes(*made)
+    none, *alone, everything = bundle_sizes(*(make(project, *one) for one in PROJECTS))
     assert everything <= none + sum(size - none for size in alone)
 
 
@@ -128,6 +135,7 @@ def test_a_project_with_the_longest_name_is_formatted(
     node(directory, "biome", "check", "--error-on-warnings")
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("projects", "date"),
@@ -136,15 +144,14 @@ def test_a_project_with_the_longest_name_is_formatted(
         # of all, which has the tests of each, stands for the others; as modules,
         # since the layout does not change the runtime either.
         ([NONE, *as_modules([ALL]), *ASKING], OLDEST),
-        (PROJECTS, NEWEST),
-        (EVERYTHING[1:], NEWEST),
+        (EVERYTHING, NEWEST),
         # The last has a test of its own, below.
         (PRESET_PROJECTS[:-1], NEWEST),
-        (as_modules([NONE, *EVERYTHING[1:]]), NEWEST),
+        (as_modules([NONE, *EVERYTHING]), NEWEST),
     ],
-    ids=["oldest", "newest", "providers", "presets", "modules"],
+    ids=["oldest", "providers", "presets", "modules"],
 )
-def test_the_projects_own_tests_pass(
+def test_the_own_tests_pass_with_other_answers(
     project: Project, projects: list[tuple], date: str
 ) -> None:
     tests = [
@@ -160,23 +167,12 @@ def test_the_projects_own_tests_pass(
     assert_tests_pass(*tests)
 
 
-def test_the_sources_type_check_where_they_stand(project: Project) -> None:
-    # The types of all bindings, of every provider; they stay for the editor.
-    everything = ROOT / ".build/all"
-    shutil.rmtree(everything, ignore_errors=True)
-    shutil.copytree(project(FEATURE_SETS[-1]), everything, symlinks=True)
-    config = everything / "wrangler.jsonc"
-    merged = json5.loads(config.read_text())
-    for provider in PROVIDERS:
-        merged |= provider.get("wrangler", {})
-        own = {name: var["value"] for name, var in provider["vars"].items()}
-        merged["vars"] |= own
-        merged["secrets"]["required"] += provider.get("secrets", {})
-    config.write_text(json.dumps(merged))
-    node(everything, WRANGLER, "types", "--strict-vars=false")
+def test_the_sources_type_check_where_they_stand() -> None:
+    write.write_types()
     node(ROOT, "tsc", "--project", "tsconfig.json")
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_the_tests_of_a_preset_pass_each_in_a_runtime_of_its_own(
     project: Project,

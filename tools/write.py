@@ -218,8 +218,8 @@ def readme() -> str:
     )
     text = README.read_text("utf-8")
     for pattern, new in (
-        (r"(?s)(<!-- features -->\n(?:.*\n){3}).*?(?=\n?<!-- /features -->)", features),
-        (r"(?s)(<!-- presets -->\n(?:.*\n){3}).*?(?=\n?<!-- /presets -->)", points),
+        (r"(?s)(<!-- features -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /features -->)", features),
+        (r"(?s)(<!-- presets -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /presets -->)", points),
     ):
         text = replaced(text, pattern, rf"\g<1>{new}")
     dates = r"(\| `compatibility_date` \| from )\S+ to [\d-]+(.*\| )[\d-]+( \|)"
