@@ -14,6 +14,8 @@ from quick_copier import quick_copier
 from toolchain import link_toolchain
 from workbench import copy_template
 
+pytest_plugins = ["demo"]
+
 #: How many cases of which tests are left to `--full`.
 LEFT_OUT = Counter[str]()
 
@@ -21,8 +23,6 @@ LEFT_OUT = Counter[str]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this repository."""
     parser.addoption("--full", action="store_true", help="run every test")
-    parser.addoption("--write-examples", action="store_true")
-    parser.addoption("--write-screenshots", action="store_true")
     parser.addoption("--lives", type=int, help="how many random lives to play")
 
 

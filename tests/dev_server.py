@@ -18,7 +18,7 @@ import yaml
 from toolchain import node_environment
 from workbench import dev_command
 
-# What Linux and macOS never give to a program that asks for any port. The port
+# Linux and macOS never give these to a program that asks for any port. The port
 # that a test chooses is taken seconds later, and must still be free by then.
 CHOSEN_PORTS = range(10_000, 32_768)
 
@@ -143,7 +143,7 @@ def start(
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=30)
-        # Whoever did not follow.
+        # Those that did not follow.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

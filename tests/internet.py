@@ -1,4 +1,4 @@
-"""What Workers reach outside, on this machine: web sites, browsers, models."""
+"""The world outside of Workers, on this machine: web sites, browsers, models."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def answering(
     """Serve HTTP on 127.0.0.1 until the block ends.
 
     Args:
-        answer: What gives every answer; may take its time.
+        answer: Gives every answer; may take its time.
         port: Where; by default on any free port.
     """
     with HTTPServer("127.0.0.1", port, threaded=True) as server:
@@ -135,7 +135,7 @@ def serve_with(chromium: Path, project: Path) -> Iterator[DevServer]:
 
 # --- Models ---------------------------------------------------------------------
 
-#: What opens the API of the model.
+#: The key of the model's API.
 MODEL_KEY = "key-of-the-model"
 
 
@@ -143,7 +143,7 @@ class Model(HTTPServer):
     """A stand-in for OpenAI's API, which says what a test tells it to say.
 
     Attributes:
-        pieces: What it says next, piece by piece; `None` ends an answer.
+        pieces: Its next words, piece by piece; `None` ends an answer.
         closed: Set when a client went away in the middle of an answer.
         reason: Why its answers end.
         window: How many characters it takes; it refuses a longer conversation.

@@ -40,7 +40,7 @@ def set_up_python() -> None:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     packages = project["dependency-groups"]["dev"]
-    wanted = json.dumps([str(VENV), *packages])
+    wanted = json.dumps([str(VENV.resolve()), *packages])
     stamp = VENV / "stamp.json"
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return

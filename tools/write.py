@@ -218,7 +218,10 @@ def readme() -> str:
     )
     text = README.read_text("utf-8")
     for pattern, new in (
-        (r"(?s)(<!-- features -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /features -->)", features),
+        (
+            r"(?s)(<!-- features -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /features -->)",
+            features,
+        ),
         (r"(?s)(<!-- presets -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /presets -->)", points),
     ):
         text = replaced(text, pattern, rf"\g<1>{new}")
@@ -276,11 +279,22 @@ def update_diff() -> str:
 # --- pictures ---------------------------------------------------------------------
 
 
-def write_pictures() -> None:
-    """Writes the pictures of README.md."""
+def write_pictures(folder: Path = ROOT / "docs/pictures") -> None:
+    """Writes the pictures of README.md: a session, and the demo of `realtime`."""
     from tools import pictures
 
-    pictures.write_session(ROOT / "docs/pictures/session.svg")
+    sys.path += [str(ROOT / "tests"), str(ROOT / "tools")]
+    from demo import started_chromium, take_picture
+    from dev_server import serve
+
+    pictures.write_session(folder / "session.svg")
+    with tempfile.TemporaryDirectory() as name, started_chromium() as chromium:
+        template = workbench.copy_template(Path(name, "template"))
+        project = Path(name, "my-worker")
+        make(template, project, preset="realtime")
+        (project / "node_modules").symlink_to(ROOT / "node_modules")
+        with serve(project) as server:
+            take_picture(folder / "page.png", chromium, server)
 
 
 WRITERS = {

@@ -22,11 +22,13 @@ from toolchain import link_toolchain
 
 Render = Callable[..., Path]
 
+full = pytest.mark.full
+
 #: The names for which the browser asks the server of this machine. The last is what
 #: a page leads to and must not.
 NAMES = ("site.example", "other.example", "10.0.0.1")
 
-#: What the server has, by path.
+#: The pages of the server, by path.
 PAGES = {
     "/": "<title>Hi</title><body>Hello <script>document.body.append('world')</script>",
     "/late": "<body><script>fetch('/data').then(async (response) =>"
@@ -114,8 +116,8 @@ def test_a_page_is_rendered(server: DevServer) -> None:
     ("path", "text"),
     [
         ("/late", "came later"),
-        ("/long", "x" * 100_000),
-        ("/image", ""),
+        pytest.param("/long", "x" * 100_000, marks=full),
+        pytest.param("/image", "", marks=full),
     ],
 )
 def test_scripts_of_a_page_run_to_their_end(
@@ -132,6 +134,7 @@ def test_redirects_are_followed(server: DevServer) -> None:
     assert response.json()["url"] == url
 
 
+@full
 def test_requests_at_once_get_a_browser_each(server: DevServer) -> None:
     with ThreadPoolExecutor(3) as pool:
         urls = [f"http://site.example/?{number}" for number in range(3)]
@@ -144,10 +147,10 @@ def test_requests_at_once_get_a_browser_each(server: DevServer) -> None:
     "path",
     [
         "/redirect?http://10.0.0.1/",
-        "/redirect?http://0x0a.1/",
-        "/redirect?/redirect?http://10.0.0.1/",
+        pytest.param("/redirect?http://0x0a.1/", marks=full),
+        pytest.param("/redirect?/redirect?http://10.0.0.1/", marks=full),
         "/script",
-        "/refresh",
+        pytest.param("/refresh", marks=full),
     ],
 )
 def test_a_page_that_leads_to_a_private_address_is_not_read(
@@ -165,8 +168,8 @@ def test_a_page_that_leads_to_a_private_address_is_not_read(
     ("url", "reason"),
     [
         ("http://site.example/missing", "status 404"),
-        ("http://nowhere.example/", "ERR_NAME_NOT_RESOLVED"),
-        ("https://site.example/", "ERR_SSL_PROTOCOL_ERROR"),
+        pytest.param("http://nowhere.example/", "ERR_NAME_NOT_RESOLVED", marks=full),
+        pytest.param("https://site.example/", "ERR_SSL_PROTOCOL_ERROR", marks=full),
     ],
 )
 def test_a_target_that_fails_is_a_502_that_says_how(
@@ -178,6 +181,7 @@ def test_a_target_that_fails_is_a_502_that_says_how(
     wait_until_closed(server)
 
 
+@full
 def test_what_takes_too_long_is_a_504_and_leaves_no_browser(server: DevServer) -> None:
     def leave() -> None:
         with pytest.raises(httpx.ReadTimeout):
@@ -199,6 +203,7 @@ def test_what_takes_too_long_is_a_504_and_leaves_no_browser(server: DevServer) -
     wait_until_closed(server)
 
 
+@full
 def test_without_a_browser_the_route_is_a_503_and_the_rest_works(
     render: Render, tmp_path: Path
 ) -> None:

@@ -4,21 +4,22 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from http.client import HTTPConnection
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-import workbench
+from demo import opened, panel_of
 from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
 from parts import FEATURES
 from projects import edit
-from toolchain import assert_clean, assert_tests_pass, link_toolchain, node
+from toolchain import assert_checked, link_toolchain, node, run_tests
+
+full = pytest.mark.full
 
 
 def path(name: str) -> str:
@@ -74,13 +75,6 @@ def messages(server: DevServer, name: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Model]:
-    """A model that runs."""
-    with Model() as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
 def new_project(render: Callable[..., Path], model: Model) -> Callable[..., Path]:
     """Return a function that makes a project of some features and that model."""
 
@@ -93,8 +87,8 @@ def new_project(render: Callable[..., Path], model: Model) -> Callable[..., Path
 
 @pytest.fixture(scope="module")
 def server(new_project: Callable[..., Path]) -> Iterator[DevServer]:
-    """A server of agents, with rooms that they must keep apart from."""
-    with serve(new_project("websockets", "agents")) as server:
+    """A server whose demo shows the agents."""
+    with serve(new_project("agents", "assets")) as server:
         yield server
 
 
@@ -161,6 +155,7 @@ def test_a_client_that_reads_nothing_holds_up_nobody(
         assert "Hello!" in server.http.post(path("slow"), **other).text
 
 
+@full
 def test_a_conversation_and_its_reminders_survive_a_restart(
     new_project: Callable[..., Path], model: Model
 ) -> None:
@@ -184,32 +179,6 @@ def test_a_conversation_and_its_reminders_survive_a_restart(
 
 
 # --- Who gets in ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        "/agents/chat-room/lobby",
-        "/agents/CHAT_ROOM/lobby",
-        "/agents/ai-agent/../chat-room/lobby",
-        "/agents/ai-agent/%2e%2e/chat-room/lobby",
-        "/agents/ai-agent/..%2fchat-room%2flobby",
-        "//agents/chat-room/lobby",
-        "/agents/ai-agent/ada/sub/chat-room/lobby",
-        "/agents/chat-room/lobby/ticket",
-    ],
-)
-@pytest.mark.parametrize("upgrade", [{}, {"Upgrade": "websocket"}])
-def test_no_other_object_is_reached_through_the_route_of_the_agents(
-    server: DevServer, other: str, upgrade: dict[str, str]
-) -> None:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
-    with closing(connection):
-        connection.request("GET", other, headers={**server.operator, **upgrade})
-        response = connection.getresponse()
-        assert response.status in (400, 404)
-        code = json.loads(response.read())["error"]["code"]
-    assert code in ("not_found", "invalid_name")
 
 
 def test_a_ticket_opens_one_websocket_to_one_agent(server: DevServer) -> None:
@@ -280,7 +249,7 @@ app.route(
 );
 """
 
-#: What the user's tests say of it, over HTTP and over a WebSocket.
+#: The user's tests of it, over HTTP and over a WebSocket.
 OWN_TEST = """
 import { env, exports } from "cloudflare:workers";
 import { afterEach, expect, it, vi } from "vitest";
@@ -390,33 +359,27 @@ import { ApiError } from "./base";
 """
 
 
+@pytest.mark.parametrize(
+    ("features", "layout", "has_file"),
+    [
+        (["agents"], "modules", True),
+        pytest.param(["agents"], "single-file", True, marks=full),
+        pytest.param(["agents"], "single-file", False, marks=full),
+        pytest.param(FEATURES, "single-file", False, marks=full),
+    ],
+)
 def test_a_second_class_of_agents_needs_no_copied_line(
-    render: Callable[..., Path],
+    render: Callable[..., Path], features: list[str], layout: str, has_file: bool
 ) -> None:
-    alone, everything = (
-        link_toolchain(
-            render(
-                features,
-                layout="single-file",
-                project_name=f"agents-of-{len(features)}",
-            )
-        )
-        for features in (["agents"], FEATURES)
-    )
-    for project in (alone, everything):
-        edit(project, "src/index.ts", "// Your code", OWN_AGENT + OWN_ROUTES.rstrip())
-        add_own_agent(project)
-    in_files = [
-        link_toolchain(render(["agents"], layout=layout, project_name=layout))
-        for layout in OWN_IMPORTS
-    ]
-    for project, layout in zip(in_files, OWN_IMPORTS, strict=True):
+    project = link_toolchain(render(features, layout=layout, project_name="shop"))
+    if has_file:
         add_file_of_own_agent(project, layout)
-        add_own_agent(project)
+    else:
+        edit(project, "src/index.ts", "// Your code", OWN_AGENT + OWN_ROUTES.rstrip())
+    add_own_agent(project)
 
-    projects = [alone, everything, *in_files]
-    assert_clean(*projects)
-    assert_tests_pass(*(project / "test/support.test.ts" for project in projects))
+    assert_checked(project)
+    run_tests(project, "test/support.test.ts")
 
 
 def add_file_of_own_agent(project: Path, layout: str) -> None:
@@ -453,36 +416,23 @@ def add_own_agent(project: Path) -> None:
 # --- The React client ------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def site(new_project: Callable[..., Path]) -> Iterator[DevServer]:
-    """A server whose demo shows the agents."""
-    with serve(new_project("agents", "assets")) as server:
-        yield server
+@contextmanager
+def opened_agent(chromium: Browser, server: DevServer, name: str) -> Iterator[Locator]:
+    """Open an agent in the demo, as somebody new; the block gets its panel."""
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{server.url}/demo/")
+        page.get_by_label("API token").fill(server.token)
+        panel = panel_of(page, "agents")
+        panel.get_by_label("Name").fill(name)
+        open_agent(panel)
+        yield panel
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """A Chromium."""
-    program = workbench.chromium_program()
-    assert program is not None, "`python3 test.py` installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox"]
-        )
-        yield browser
-        browser.close()
-
-
-def open_panel(browser: Browser, server: DevServer, name: str) -> Locator:
-    """Open the demo in a browser of its own, with an agent; return its panel."""
-    page = browser.new_page()
-    page.goto(f"{server.url}/demo/")
-    page.get_by_label("API token").fill(server.token)
-    panel = page.locator("section#agents")
-    panel.get_by_label("Name").fill(name)
+def open_agent(panel: Locator | Page) -> None:
+    """Open the agent that is named there, and wait until it answers."""
     panel.get_by_role("button", name="Open").click()
     expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
-    return panel
 
 
 def rename(panel: Locator, title: str) -> None:
@@ -492,79 +442,76 @@ def rename(panel: Locator, title: str) -> None:
 
 
 def test_two_browsers_show_one_conversation_while_it_goes_on(
-    site: DevServer, model: Model, browser: Browser
+    server: DevServer, model: Model, chromium: Browser
 ) -> None:
-    ada, bob = (open_panel(browser, site, "ada") for _ in range(2))
-    rename(ada, "Plans")
-    expect(bob.get_by_label("Title")).to_have_value("Plans")
+    with (
+        opened_agent(chromium, server, "shared") as ada,
+        opened_agent(chromium, server, "shared") as bob,
+    ):
+        said = [
+            panel.get_by_role("log").get_by_role("paragraph") for panel in (ada, bob)
+        ]
+        rename(ada, "Plans")
+        expect(bob.get_by_label("Title")).to_have_value("Plans")
 
-    ada.get_by_label("Message").fill("Hi")
-    ada.get_by_role("button", name="Send").click()
-    model.pieces.put("Hel")
-    expect(ada.get_by_text("Hel", exact=True)).to_be_visible()
-    model.say("lo!")
-    for panel in (ada, bob):
-        said = panel.get_by_role("log").get_by_role("paragraph")
-        expect(said).to_have_text(["user Hi", "assistant Hello!"])
+        ada.get_by_label("Message").fill("Hi")
+        ada.get_by_role("button", name="Send").click()
+        model.pieces.put("Hel")
+        expect(ada.get_by_text("Hel", exact=True)).to_be_visible()
+        model.say("lo!")
+        for shown in said:
+            expect(shown).to_have_text(["user Hi", "assistant Hello!"])
 
-    ada.get_by_label("Remind me of").fill("Tea")
-    ada.get_by_label("In so many seconds").fill("1")
-    ada.get_by_role("button", name="Remind").click()
-    for panel in (ada, bob):
-        said = panel.get_by_role("log").get_by_role("paragraph")
-        expect(said.last).to_have_text("reminder Tea", timeout=20_000)
+        ada.get_by_label("Remind me of").fill("Tea")
+        ada.get_by_label("In so many seconds").fill("1")
+        ada.get_by_role("button", name="Remind").click()
+        for shown in said:
+            expect(shown.last).to_have_text("reminder Tea", timeout=20_000)
 
-    assert site.http.delete(path("ada"), headers=site.operator).status_code == 204
-    for panel in (ada, bob):
-        said = panel.get_by_role("log").get_by_role("paragraph")
-        expect(said).to_have_count(0)
+        cleared = server.http.delete(path("shared"), headers=server.operator)
+        assert cleared.status_code == 204
+        for shown in said:
+            expect(shown).to_have_count(0)
 
 
-def test_a_browser_shows_what_an_agent_refuses(
-    site: DevServer, browser: Browser
-) -> None:
-    panel = open_panel(browser, site, "refusing")
-    rename(panel, "x" * 101)
-    expect(panel.get_by_role("alert")).to_have_text("State update rejected")
-    panel.get_by_label("Remind me of").fill("Tea")
-    panel.get_by_label("In so many seconds").fill("0")
-    panel.get_by_role("button", name="Remind").click()
-    expect(panel.get_by_role("alert")).to_contain_text("seconds: ")
+def test_a_browser_shows_what_is_refused(server: DevServer, chromium: Browser) -> None:
+    with opened_agent(chromium, server, "refusing") as panel:
+        rename(panel, "x" * 101)
+        expect(panel.get_by_role("alert")).to_have_text("State update rejected")
+        panel.get_by_label("Remind me of").fill("Tea")
+        panel.get_by_label("In so many seconds").fill("0")
+        panel.get_by_role("button", name="Remind").click()
+        expect(panel.get_by_role("alert")).to_contain_text("seconds: ")
+
+        panel.page.get_by_label("API token").fill("wrong")
+        panel.get_by_role("button", name="Open").click()
+        expect(panel.locator("output")).to_contain_text("Authorization", timeout=20_000)
+        expect(panel.get_by_label("Title")).to_have_count(0)
+
+        panel.page.get_by_label("API token").fill(server.token)
+        open_agent(panel)
 
 
 def test_a_browser_that_loses_its_connection_gets_a_new_ticket(
-    site: DevServer, browser: Browser
+    server: DevServer, chromium: Browser
 ) -> None:
-    ada = open_panel(browser, site, "again")
-    with (
-        ada.page.expect_response(lambda sent: sent.url.endswith("/ticket")) as ticket,
-        (site.project / "src/index.ts").open("a") as code,
-    ):
-        # A change of the code disconnects everybody, as a deploy does.
-        code.write("\n")
-    assert ticket.value.status == 201
-    expect(ada.get_by_label("Title")).to_be_enabled(timeout=20_000)
-    rename(ada, "Plans")
-    bob = open_panel(browser, site, "again")
-    expect(bob.get_by_label("Title")).to_have_value("Plans")
+    with opened_agent(chromium, server, "again") as ada:
+        with (
+            ada.page.expect_response(lambda sent: sent.url.endswith("/ticket")) as sent,
+            (server.project / "src/index.ts").open("a") as code,
+        ):
+            # A change of the code disconnects everybody, as a deploy does.
+            code.write("\n")
+        assert sent.value.status == 201
+        expect(ada.get_by_label("Title")).to_be_enabled(timeout=20_000)
+        rename(ada, "Plans")
+        with opened_agent(chromium, server, "again") as bob:
+            expect(bob.get_by_label("Title")).to_have_value("Plans")
 
 
-def test_a_browser_that_is_refused_a_ticket_says_so(
-    site: DevServer, browser: Browser
-) -> None:
-    panel = open_panel(browser, site, "refused")
-    panel.page.get_by_label("API token").fill("wrong")
-    panel.get_by_role("button", name="Open").click()
-    expect(panel.locator("output")).to_contain_text("Authorization", timeout=20_000)
-    expect(panel.get_by_label("Title")).to_have_count(0)
-
-    panel.page.get_by_label("API token").fill(site.token)
-    panel.get_by_role("button", name="Open").click()
-    expect(panel.get_by_label("Title")).to_be_enabled(timeout=20_000)
-
-
+@full
 def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
-    new_project: Callable[..., Path], browser: Browser
+    new_project: Callable[..., Path], chromium: Browser
 ) -> None:
     project = new_project("agents", "assets")
     shutil.rmtree(project / "public/demo")
@@ -574,9 +521,6 @@ def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
         '<script type="module" src="/dist/agents.js"></script>'
     )
     index.write_text(index.read_text().replace("<main>", f"<main>{mine}"))
-    with serve(project) as server:
-        page = browser.new_page()
-        page.goto(server.url)
+    with serve(project) as server, opened(chromium, server, path="/") as page:
         page.get_by_label("API token").fill(server.token)
-        page.get_by_role("button", name="Open").click()
-        expect(page.get_by_label("Title")).to_be_enabled(timeout=20_000)
+        open_agent(page)

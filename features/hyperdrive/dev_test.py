@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from test_products import MIGRATIONS, build
 from toolchain import link_toolchain, node, node_environment, run_tests
 from workbench import NODE, dev_command
 
-Project = Callable[..., Path]
+full = pytest.mark.full
 
 #: The one environment variable that chooses a real database.
 VARIABLE = "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE"
@@ -288,6 +289,7 @@ def test_dev_brings_a_database_keeps_its_data_and_leaves_nothing(
     assert re.findall(r"Applied (\S+)", log) == ["migrations/hyperdrive/0001_pages.sql"]
 
 
+@full
 @pytest.mark.parametrize("end", ["Ctrl-C", "a killed shell"])
 def test_dev_leaves_nothing_after(end: str, directory: Path) -> None:
     *_, script = dev_command(directory)[:3]
@@ -321,72 +323,6 @@ def test_connections_to_the_embedded_database_are_not_mixed_up(
 # --- A real PostgreSQL --------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["shell", ".env"])
-def test_a_real_database_takes_the_place_of_the_embedded_one(
-    place: str, directory: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if place == "shell":
-        monkeypatch.setenv(VARIABLE, database.url)
-    else:
-        (directory / ".env").write_text(f"{VARIABLE}={database.url}\n")
-    with serve(directory) as server:
-        assert server.processes()[0].net_connections() == []
-        with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(lambda _: tables(server), range(20)))
-    assert [names(answer) for answer in answers] == [TABLES] * 20
-    relations = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-    assert len(database.run(directory, relations)) == 2
-    assert database.password not in server.log.read_text()
-
-
-def test_a_database_that_goes_away_is_a_502_and_one_line_until_it_is_back(
-    directory: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, database.url)
-    with serve(directory) as server:
-        before = tables(server)
-        database.stop()
-        down = tables(server)
-        database.start()
-        after = tables(server)
-        server.stop()
-
-    assert [before.status_code, down.status_code, after.status_code] == [200, 502, 200]
-    assert down.json()["error"]["code"] == "database_failed"
-    (line,) = errors_logged(server)
-    assert line["message"] == "Database query failed"
-    for text in (json.dumps(line), down.text):
-        assert USER not in text
-        assert "postgres:" not in text
-    assert database.password not in server.log.read_text()
-
-
-@pytest.mark.parametrize("behaviour", ["closes", "resets", "is silent"])
-def test_a_database_that_accepts_connections_but_does_not_answer_is_a_502(
-    behaviour: str, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.rmtree(migrations(directory))
-    with socket.create_server(("127.0.0.1", 0), backlog=1000) as listener:
-        port = listener.getsockname()[1]
-        monkeypatch.setenv(VARIABLE, f"postgres://user:word@127.0.0.1:{port}/any")
-        with serve(directory) as server, ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(tables, server)
-            while behaviour != "is silent" and not answer.done():
-                listener.settimeout(1)
-                try:
-                    connection = listener.accept()[0]
-                except TimeoutError:
-                    continue
-                if behaviour == "resets":
-                    linger = struct.pack("ii", 1, 0)
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                connection.close()
-            response = answer.result()
-
-    assert response.status_code == 502
-    assert len(errors_logged(server)) == 1
-
-
 def connections(directory: Path, database: Postgres) -> int:
     """Count the connections to a database, without the one that asks.
 
@@ -404,12 +340,18 @@ def connections(directory: Path, database: Postgres) -> int:
             return row["count"]
 
 
-def test_no_connection_is_left_behind_anywhere(
+@full
+def test_a_real_database_takes_the_place_of_the_embedded_one(
     library: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, database.url)
+    (library / ".env").write_text(f"{VARIABLE}={database.url}\n")
     left = {}
     with serve(library) as server:
+        assert server.processes()[0].net_connections() == []
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: tables(server), range(20)))
+        assert [names(answer) for answer in answers] == [TABLES] * 20
+
         for where in ("route", "object", "agent", "step"):
             for _ in range(20):
                 answer = ask(server, f"/books/count/{where}")
@@ -425,22 +367,60 @@ def test_no_connection_is_left_behind_anywhere(
             for how in ("division", "mine", "time")
         ]
         left["failures"] = connections(library, database)
+
+        logged = len(errors_logged(server))
+        database.stop()
+        down = tables(server)
+        database.start()
+        assert names(tables(server)) == TABLES
+        server.stop()
+
     assert left == dict.fromkeys(("route", "object", "agent", "step", "failures"), 0)
     assert failed == [502, 500, 502]
+    assert down.status_code == 502
+    assert down.json()["error"]["code"] == "database_failed"
+    (line,) = errors_logged(server)[logged:]
+    assert line["message"] == "Database query failed"
+    for text in (json.dumps(line), down.text):
+        assert USER not in text
+        assert "postgres:" not in text
+    assert database.password not in server.log.read_text()
 
-
-def test_a_products_own_tests_pass_and_use_the_real_database(
-    library: Path, database: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv(VARIABLE, database.url)
+    (library / ".env").unlink()
     run_tests(library, "books", "hyperdrive")
     titles = database.run(library, "SELECT title FROM books")
     assert titles == [{"title": "Emma"}]
 
 
+@full
+def test_a_database_that_accepts_connections_but_does_not_answer_is_a_502(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(migrations(directory))
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as listener:
+        listener.settimeout(1)
+        port = listener.getsockname()[1]
+        monkeypatch.setenv(VARIABLE, f"postgres://user:word@127.0.0.1:{port}/any")
+        with serve(directory) as server, ThreadPoolExecutor(1) as pool:
+            for behaviour in ("closes", "resets", "is silent"):
+                answer = pool.submit(tables, server)
+                while behaviour != "is silent" and not answer.done():
+                    with suppress(TimeoutError), listener.accept()[0] as connection:
+                        if behaviour == "resets":
+                            linger = struct.pack("ii", 1, 0)
+                            option = socket.SOL_SOCKET, socket.SO_LINGER
+                            connection.setsockopt(*option, linger)
+                assert answer.result().status_code == 502, behaviour
+            server.stop()
+
+    assert len(errors_logged(server)) == 3
+
+
 # --- Migrations ---------------------------------------------------------------
 
 
+@full
 def test_migrations_are_applied_once_each_in_order_by_many_at_once(
     directory: Path, database: Postgres
 ) -> None:
@@ -467,6 +447,7 @@ def test_migrations_are_applied_once_each_in_order_by_many_at_once(
     assert all(database.password not in run.stdout + run.stderr for run in runs)
 
 
+@full
 def test_a_migration_that_fails_is_named_and_undone_and_stops_the_rest(
     directory: Path, database: Postgres
 ) -> None:

@@ -18,7 +18,7 @@ from toolchain import link_toolchain
 Render = Callable[..., Path]
 
 MEGABYTE = 1024 * 1024
-#: What one transfer brings, in pieces that come one after the other.
+#: One of the equal pieces of each transfer.
 PIECE = secrets.token_bytes(MEGABYTE)
 PIECES = 20
 #: How many transfers there are at once.
@@ -120,7 +120,7 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(server: DevServer) -> Non
     server.http.put("/files/cut", content=b"before", headers=server.operator)
     with uploading(server, 100) as connection:
         connection.sendall(b"half of it")
-    # What Wrangler's proxy says of it.
+    # Wrangler's proxy logs it once it is over.
     server.wait_until(lambda: "PUT http" in server.log.read_text())
     assert server.http.get("/files/cut").text == "before"
 
@@ -130,18 +130,3 @@ def test_what_comes_after_the_length_is_not_stored(server: DevServer) -> None:
         connection.sendall(b"new and more")
         assert connection.recv(4096).startswith(b"HTTP/1.1 201 ")
     assert server.http.get("/files/cut").text == "new"
-
-
-def test_a_body_in_chunks_without_a_length_is_refused(server: DevServer) -> None:
-    response = server.http.put(
-        "/files/chunks", content=iter([b"a"]), headers=server.operator
-    )
-    assert response.status_code == 411
-    assert server.http.get("/files/chunks").status_code == 404
-
-
-def test_a_body_that_is_too_large_is_refused(server: DevServer) -> None:
-    body = b"x" * (25 * MEGABYTE + 1)
-    response = server.http.put("/files/large", content=body, headers=server.operator)
-    assert response.status_code == 413
-    assert server.http.get("/files/large").status_code == 404

@@ -30,6 +30,8 @@ from workbench import NODE, dev_command
 
 Render = Callable[..., Path]
 
+full = pytest.mark.full
+
 #: The sample of the template, and a migration of a user's.
 SAMPLE = "0000_notes.sql"
 OWN = "0001_authors.sql"
@@ -109,11 +111,6 @@ def test_dev_applies_the_migrations_and_keeps_the_data(project: Path) -> None:
     with serve(project) as server:
         assert applied(server) == [OWN]
         assert titles(server) == ["Milk"]
-        server.stop()
-    with serve(project) as server:
-        assert applied(server) == []
-        assert titles(server) == ["Milk"]
-    assert {"notes", "authors"} <= tables(project)
 
 
 def test_dev_stops_at_a_migration_that_fails_and_names_it(project: Path) -> None:
@@ -128,6 +125,7 @@ def test_dev_stops_at_a_migration_that_fails_and_names_it(project: Path) -> None
     assert "Ready on" not in log
 
 
+@full
 def test_dev_in_a_terminal_migrates_without_asking(project: Path) -> None:
     command, *arguments = map(str, dev_command(project, "--ip=127.0.0.1", "--port=0"))
     process = pexpect.spawn(
@@ -144,6 +142,7 @@ def test_dev_in_a_terminal_migrates_without_asking(project: Path) -> None:
     assert "notes" in tables(project)
 
 
+@full
 def test_migrations_of_another_database_are_none_of_its_own(render: Render) -> None:
     # Those of `hyperdrive` are PostgreSQL's, which SQLite would refuse.
     project = link_toolchain(render(["d1", "hyperdrive"]))
@@ -152,6 +151,7 @@ def test_migrations_of_another_database_are_none_of_its_own(render: Render) -> N
     assert "books" not in tables(project)
 
 
+@full
 def test_wrangler_numbers_a_users_migrations_from_one(project: Path) -> None:
     for name in ("authors", "pages"):
         node(project, WRANGLER, "d1", "migrations", "create", "DB", name)
@@ -159,6 +159,7 @@ def test_wrangler_numbers_a_users_migrations_from_one(project: Path) -> None:
     assert names == [SAMPLE, OWN, "0002_pages.sql"]
 
 
+@full
 def test_a_later_migration_of_the_templates_comes_after_its_first(
     project: Path,
 ) -> None:
@@ -184,7 +185,7 @@ class Account:
     Attributes:
         names: The names of the databases that are there.
         database: The database behind all of them.
-        asked: What was asked for: `query` for SQL, else a method and a path.
+        asked: The requests so far: `query` for SQL, else a method and a path.
     """
 
     names: list[str]
@@ -296,12 +297,11 @@ def test_deploy_migrates_a_database_by_its_name_and_then_uploads(
         assert {"notes", "authors"} <= cloudflare.tables()
         first_upload = cloudflare.asked.index(uploads(cloudflare)[0])
         assert "query" not in cloudflare.asked[first_upload:]
-        # Once more: what is there stays as it is.
-        deploy(project, server)
     rows = cloudflare.database.execute("SELECT name FROM d1_migrations ORDER BY id")
     assert [name for (name,) in rows] == [SAMPLE, OWN]
 
 
+@full
 def test_deploy_in_a_terminal_migrates_without_asking(project: Path) -> None:
     with account("test-d1-db") as (cloudflare, server):
         process = pexpect.spawn(
@@ -316,6 +316,7 @@ def test_deploy_in_a_terminal_migrates_without_asking(project: Path) -> None:
         assert uploads(cloudflare) != []
 
 
+@full
 def test_deploy_migrates_the_database_of_the_environment_in_a_variable(
     project: Path,
 ) -> None:
@@ -345,6 +346,7 @@ def test_a_migration_that_fails_stops_the_deploy(project: Path) -> None:
     assert "authors" not in cloudflare.tables()
 
 
+@full
 def test_deploy_without_a_database_names_the_command_that_creates_it(
     project: Path,
 ) -> None:
@@ -354,6 +356,7 @@ def test_deploy_without_a_database_names_the_command_that_creates_it(
     assert uploads(cloudflare) == []
 
 
+@full
 def test_the_readme_creates_the_database_and_leaves_the_config_as_it_is(
     project: Path,
 ) -> None:
@@ -385,21 +388,14 @@ def test_the_readme_creates_the_database_and_leaves_the_config_as_it_is(
 # --- A journal, with tables and a job of a user's own -------------------------
 
 
-@pytest.fixture(scope="module")
-def journal(render: Render) -> Path:
-    """A journal on `d1` and `cron`."""
+@full
+def test_own_tables_and_own_jobs_work_beside_those_of_the_template(
+    render: Render,
+) -> None:
     project = link_toolchain(render(["d1", "cron"], project_name="journal"))
-    return build(project, "journal", JOURNAL)
-
-
-def test_the_journal_is_clean_and_passes_all_tests(journal: Path) -> None:
+    journal = build(project, "journal", JOURNAL)
     assert_clean(journal)
     run_tests(journal)
-
-
-def test_own_tables_and_own_jobs_work_beside_those_of_the_template(
-    journal: Path,
-) -> None:
     with serve(journal) as server:
         assert applied(server) == [SAMPLE, "0001_pages.sql"]
         page = {"path": "/about", "isDraft": False}

@@ -64,6 +64,7 @@ def query(project: Path) -> str:
     return sql
 
 
+@pytest.mark.full
 def test_the_worker_writes_the_columns_that_the_sql_reads(render: Render) -> None:
     project = link_toolchain(render(["analytics"]))
     edit(project, "src/index.ts", "// Your code", SEEN)

@@ -1,15 +1,99 @@
-"""Code of a user's own beside `auth`, as the guide has it, in both layouts."""
+"""Sessions under `wrangler dev`, and code of a user's own, as the guide has it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
+from demo import Use, opened, use
+from dev_server import DevServer, serve
 from projects import edit, readme
 from test_readme import blocks_of
 from toolchain import link_toolchain, node, run_tests, write_types
 
 Render = Callable[..., Path]
+
+
+# --- Sessions ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(render: Render) -> Iterator[DevServer]:
+    """A server of sessions, of what they open, and of a page."""
+    with serve(link_toolchain(render(["auth", "r2", "assets"]))) as server:
+        yield server
+
+
+def start_session(server: DevServer, operator: bool = True) -> httpx.Response:
+    """Start a session for the user ada."""
+    body = {"userId": "ada", "data": {"role": "admin"}, "operator": operator}
+    started = server.http.post("/auth/sessions", json=body, headers=server.operator)
+    assert started.status_code == 201
+    return started
+
+
+def ways(session: httpx.Response) -> list[dict[str, str]]:
+    """Return the headers by which a client shows a session."""
+    token = session.json()["token"]
+    return [{"Authorization": f"Bearer {token}"}, {"Cookie": f"auth_token={token}"}]
+
+
+def test_a_session_is_started_shown_and_ended(server: DevServer) -> None:
+    started = start_session(server)
+    value, *attributes = started.headers["Set-Cookie"].split("; ")
+    assert value == f"auth_token={started.json()['token']}"
+    assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"} <= set(attributes)
+    for headers in ways(started):
+        shown = server.http.get("/auth/session", headers=headers)
+        assert shown.status_code == 200
+        assert shown.json()["authenticated"] is True
+        assert shown.json()["userId"] == "ada"
+        assert shown.json()["data"] == {"role": "admin"}
+        assert server.http.get("/files", headers=headers).status_code == 200
+
+    _, cookie = ways(started)
+    assert server.http.delete("/auth/session", headers=cookie).status_code == 204
+    for headers in [*ways(started), {}]:
+        shown = server.http.get("/auth/session", headers=headers)
+        assert shown.status_code == 403
+        assert shown.json()["authenticated"] is False
+        assert server.http.delete("/auth/session", headers=headers).status_code == 204
+        assert server.http.get("/files", headers=headers).status_code == 401
+
+
+def test_a_users_session_opens_nothing_that_is_locked(server: DevServer) -> None:
+    for headers in ways(start_session(server, operator=False)):
+        assert server.http.get("/files", headers=headers).status_code == 403
+
+
+def test_a_change_with_a_cookie_from_another_site_is_refused(
+    server: DevServer,
+) -> None:
+    _, cookie = ways(start_session(server))
+    for origin, status in (("https://other.example", 403), (server.url, 201)):
+        headers = {**cookie, "Origin": origin}
+        answer = server.http.put("/files/a", content=b"a", headers=headers)
+        assert answer.status_code == status
+
+
+def test_a_session_opens_the_other_panels_without_the_token(
+    server: DevServer, chromium: Browser
+) -> None:
+    files = Use("List", ".", has_token=False)
+    with opened(chromium, server) as page:
+        use(page, server, "auth", Use("Sign in", "Signed in as ada"))
+        expect(page.get_by_label("API token")).to_have_value("")
+        page.reload(wait_until="networkidle")
+        use(page, server, "r2", files)
+        use(page, server, "auth", Use("Sign out", "Signed out"))
+    with opened(chromium, server, refusals=True) as page:
+        use(page, server, "r2", replace(files, shows="API_TOKEN", is_error=True))
+
+
+# --- Code of a user's own -----------------------------------------------------------
 
 IMPORTS = """
 import { operatorOnly } from "./access";
@@ -100,7 +184,9 @@ it("ends all sessions of a user, and nothing else", async () => {
 """
 
 
-@pytest.mark.parametrize("layout", ["single-file", "modules"])
+@pytest.mark.parametrize(
+    "layout", ["single-file", pytest.param("modules", marks=pytest.mark.full)]
+)
 def test_the_code_of_the_guide_keeps_users_apart_and_ends_their_sessions(
     render: Render, layout: str
 ) -> None:
