@@ -710,3 +710,101 @@ def _below(file: str, tree: Tree) -> list[str]:
 
 def _has(text: str, wanted: str) -> bool:
     return f"\n{wanted}\n" in f"\n{text}"
+
+
+# --- Lives that are always played -------------------------------------------------
+
+#: What later releases change: a line in files of many kinds.
+RELEASES = [
+    [
+        ("base/base/worker.ts", "No such route.", "Not a route."),
+        ("template/README.md.jinja", "checks everything,", "checks all,"),
+    ],
+    [
+        ("template/wrangler.jsonc.jinja", "A query may hold", "Queries may hold"),
+        ("template/AGENTS.md.jinja", "## Rules", "## What to keep to"),
+        ("base/base/worker.test.ts", "import", "// Of the Worker.\nimport"),
+    ],
+    [
+        ("features/websockets/worker.ts", "/** ", "/** By the way: "),
+        ("features/queues/feature.yml", "retry_delay: 300", "retry_delay: 301"),
+        ("package.json", '"vitest": "', '"vitest": "0'),
+        (
+            "template/vitest.config.ts.jinja",
+            "testTimeout: 20_000",
+            "testTimeout: 9_999",
+        ),
+    ],
+]
+
+#: A life that is short enough for plain Copier.
+SHORT_LIFE = Life(
+    Answers(features=("queues",)),
+    (
+        Chapter(
+            (Add("durable object"), Add("queue"), Set("title"), Drop(DEMOS[0])),
+            Update(("auth", "assets"), releases=1),
+        ),
+    ),
+)
+#: One entry of each kind, but for the list that names a Worker which no test has.
+EVERY_KIND = tuple(Add(kind) for kind in KINDS if kind != "list of the user's own")
+#: A life with two entries of every kind.
+FULL_LIFE = Life(
+    Answers(
+        features=tuple(
+            one for one in oracle.FEATURES if one not in ("agents", "browser")
+        )
+    ),
+    (
+        Chapter(EVERY_KIND, Update(("websockets", "assets", "ai"))),
+        Chapter(EVERY_KIND, Update(("agents",))),
+    ),
+)
+
+#: What broke for people who built products on the template, and in random lives.
+TRIALS = {
+    "the last feature goes that a list was begun with": Life(
+        Answers(features=("websockets", "auth", "alarms")),
+        (
+            Chapter((Add("durable object"), Add("kv")), Update(("websockets",))),
+            Chapter((Add("durable object"),), Update(("websockets", "alarms"))),
+        ),
+    ),
+    "a secret comes beside the user's": Life(
+        Answers(
+            features=("hyperdrive", "workflows", "assets", "agents"),
+            ai_provider="openai",
+            package_manager="pnpm",
+        ),
+        (
+            Chapter(
+                (Add("secret"), Add("var"), Set("title"), Page("Mine")),
+                Update(("queues",)),
+            ),
+        ),
+    ),
+    "a gateway is set for one provider while features come": Life(
+        Answers(features=("agents",), ai_provider="openai"),
+        (
+            Chapter(
+                (Set("AI_GATEWAY_BASE_URL of openai"), Set("ALLOWED_ORIGINS")),
+                Update(("queues", "structured-output")),
+            ),
+        ),
+    ),
+    "the demos of features are thrown away": Life(
+        Answers(features=("analytics", "queues", "assets")),
+        (
+            Chapter(
+                (Drop("test/analytics.test.ts"), Drop("test/queues.test.ts")),
+                Update(("workflows",), releases=1),
+            ),
+            Chapter((), Update(releases=2)),
+        ),
+    ),
+    "code uses an import that a feature brought": Life(
+        Answers(features=("websockets", "alarms")),
+        (Chapter((Add("durable object"),), Update(("websockets",))),),
+    ),
+}

@@ -22,7 +22,11 @@ from hypothesis import strategies as st
 import oracle
 from lives import (
     DEMOS,
+    FULL_LIFE,
     KINDS,
+    RELEASES,
+    SHORT_LIFE,
+    TRIALS,
     VALUES,
     Add,
     Answers,
@@ -42,33 +46,11 @@ from quick_copier import quick_copier
 from toolchain import git, link_toolchain, node, release, run_tests, write_types
 from workbench import copy_template
 
-#: How many random lives are played where no option says so, the same each time.
-LIVES = 24
-#: Into how many tests the random lives are divided, for processes side by side.
+#: How many random lives are played where `--lives` does not say so, the same each
+#: time; and how many with `--full`.
+LIVES, FULL_LIVES = 24, 300
+#: Into how many tests they are divided, for as many processes side by side.
 SHARES = 4
-#: What later releases change: a line in files of many kinds.
-RELEASES = [
-    [
-        ("base/base/worker.ts", "No such route.", "Not a route."),
-        ("template/README.md.jinja", "checks everything,", "checks all,"),
-    ],
-    [
-        ("template/wrangler.jsonc.jinja", "A query may hold", "Queries may hold"),
-        ("template/AGENTS.md.jinja", "## Rules", "## What to keep to"),
-        ("base/base/worker.test.ts", "import", "// Of the Worker.\nimport"),
-    ],
-    [
-        ("features/websockets/worker.ts", "/** ", "/** By the way: "),
-        ("features/queues/feature.yml", "retry_delay: 300", "retry_delay: 301"),
-        ("package.json", '"vitest": "', '"vitest": "0'),
-        (
-            "template/vitest.config.ts.jinja",
-            "testTimeout: 20_000",
-            "testTimeout: 9_999",
-        ),
-    ],
-]
-
 #: The answers that are drawn for a start, and that an update may change.
 OPTIONS = {
     "ai_provider": [provider["id"] for provider in PROVIDERS],
@@ -334,9 +316,10 @@ def test_what_users_do_survives_updates(
     record_property: Callable[[str, object], None],
     request: pytest.FixtureRequest,
 ) -> None:
-    count = request.config.getoption("--lives")
-    seed_option = request.config.getoption("--hypothesis-seed")
-    drawn_from = seed_option or (testrun_uid if count else "the same each time")
+    option = request.config.getoption
+    count = option("--lives") or (FULL_LIVES if option("--full") else LIVES)
+    seed_here = testrun_uid if option("--lives") else "the same each time"
+    drawn_from = option("--hypothesis-seed") or seed_here
     record_property("seed", drawn_from)
     played = Counter(lives=0, updates=0, entries=0)
     fullest = tmp_path / "fullest"
@@ -344,7 +327,7 @@ def test_what_users_do_survives_updates(
 
     @seed(f"{drawn_from}, {share}")
     @settings(
-        max_examples=-(-(count or LIVES) // SHARES),
+        max_examples=-(-count // SHARES),
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -371,81 +354,19 @@ def test_what_users_do_survives_updates(
 
 def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
     # The lives above are lived in a Copier that remembers what it has rendered.
-    edits = (Add("durable object"), Add("queue"), Set("title"), Drop(DEMOS[0]))
-    chapter = Chapter(edits, Update(("auth", "assets"), releases=1))
-    life = Life(Answers(features=("queues",)), (chapter,))
-    plainly = live(life, template, tmp_path / "plain" / "my-worker")
+    plainly = live(SHORT_LIFE, template, tmp_path / "plain" / "my-worker")
     with quick_copier():
-        quickly = live(life, template, tmp_path / "quick" / "my-worker")
+        quickly = live(SHORT_LIFE, template, tmp_path / "quick" / "my-worker")
     assert texts(quickly.folder) == texts(plainly.folder)
 
 
 def test_a_project_of_entries_of_every_kind_passes_its_tests(
     quick: None, template: Path, tmp_path: Path
 ) -> None:
-    # The Worker that such a list names is there in none of the tests.
-    own = "list of the user's own"
-    every = tuple(Add(kind) for kind in KINDS if kind != own)
-    most = tuple(one for one in FEATURES if one not in ("agents", "browser"))
-    life = Life(
-        Answers(features=most),
-        (
-            Chapter(every, Update(("websockets", "assets", "ai"))),
-            Chapter(every, Update(("agents",))),
-        ),
-    )
-    project = link_toolchain(live(life, template, tmp_path / "my-worker").folder)
+    project = link_toolchain(live(FULL_LIFE, template, tmp_path / "my-worker").folder)
     write_types(project)
     node(project, "tsc")
     run_tests(project)
-
-
-#: What broke for people who built products on the template, and in random lives.
-TRIALS = {
-    "the last feature goes that a list was begun with": Life(
-        Answers(features=("websockets", "auth", "alarms")),
-        (
-            Chapter((Add("durable object"), Add("kv")), Update(("websockets",))),
-            Chapter((Add("durable object"),), Update(("websockets", "alarms"))),
-        ),
-    ),
-    "a secret comes beside the user's": Life(
-        Answers(
-            features=("hyperdrive", "workflows", "assets", "agents"),
-            ai_provider="openai",
-            package_manager="pnpm",
-        ),
-        (
-            Chapter(
-                (Add("secret"), Add("var"), Set("title"), Page("Mine")),
-                Update(("queues",)),
-            ),
-        ),
-    ),
-    "a gateway is set for one provider while features come": Life(
-        Answers(features=("agents",), ai_provider="openai"),
-        (
-            Chapter(
-                (Set("AI_GATEWAY_BASE_URL of openai"), Set("ALLOWED_ORIGINS")),
-                Update(("queues", "structured-output")),
-            ),
-        ),
-    ),
-    "the demos of features are thrown away": Life(
-        Answers(features=("analytics", "queues", "assets")),
-        (
-            Chapter(
-                (Drop("test/analytics.test.ts"), Drop("test/queues.test.ts")),
-                Update(("workflows",), releases=1),
-            ),
-            Chapter((), Update(releases=2)),
-        ),
-    ),
-    "code uses an import that a feature brought": Life(
-        Answers(features=("websockets", "alarms")),
-        (Chapter((Add("durable object"),), Update(("websockets",))),),
-    ),
-}
 
 
 @pytest.mark.parametrize("trial", TRIALS)

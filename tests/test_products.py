@@ -114,11 +114,9 @@ def test_the_shortener_is_clean_and_passes_all_tests(shortener: Path) -> None:
     run_tests(shortener)
 
 
-@pytest.mark.parametrize("path", ["/health", "/api/links/none", "/api/none"])
-def test_own_middleware_runs_for_every_route(
-    shortener_server: DevServer, path: str
-) -> None:
-    assert shortener_server.http.get(path).headers["X-Mine"] == "yes"
+def test_own_middleware_runs_for_every_route(shortener_server: DevServer) -> None:
+    for path in ("/health", "/api/links/none", "/api/none"):
+        assert shortener_server.http.get(path).headers["X-Mine"] == "yes"
 
 
 def test_own_route_answers_in_place_of_the_templates_or_passes_on(
@@ -239,16 +237,19 @@ def desk_server(desk: Path) -> Iterator[DevServer]:
             yield server
 
 
+@pytest.mark.full
 def test_the_desk_is_clean_and_passes_all_tests(desk: Path) -> None:
     assert_clean(desk)
     run_tests(desk)
 
 
+@pytest.mark.full
 def test_own_schema_shapes_the_models_answer(desk_server: DevServer) -> None:
     urgency = desk_server.http.get("/tickets/t1/urgency")
     assert urgency.json() == {"urgency": "high"}
 
 
+@pytest.mark.full
 def test_own_agent_answers_with_its_tool(desk_server: DevServer) -> None:
     path = "/agents/support-agent/ada"
     said = desk_server.http.post(path, json={"message": "What of my lamp?"})
@@ -260,6 +261,7 @@ def test_own_agent_answers_with_its_tool(desk_server: DevServer) -> None:
     assert other == []
 
 
+@pytest.mark.full
 def test_own_workflow_waits_for_a_decision(desk_server: DevServer) -> None:
     http = desk_server.http
     assert http.post("/refunds/t1").status_code == 202
@@ -272,6 +274,7 @@ def test_own_workflow_waits_for_a_decision(desk_server: DevServer) -> None:
     assert output == {"id": "t1", "subject": "The lamp is broken", "approved": True}
 
 
+@pytest.mark.full
 def test_a_reminder_that_is_cancelled_at_work_stays_cancelled(
     desk_server: DevServer,
 ) -> None:
