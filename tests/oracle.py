@@ -1,14 +1,25 @@
 """What a project must hold, predicted from the specification alone.
 
-Nothing here reads the template: a mistake there cannot hide itself here.
+Each feature and provider has its part of the prediction in `expected.yml`, written by
+hand. Only tests read that, and from the catalog come no more than the ids, in their
+order: a mistake in the template cannot hide itself here.
 """
 
+import json
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+import parts as catalog
+from projects import config, package, readme, texts
+from workbench import ROOT
 
 
 @dataclass(frozen=True)
-class Feature:
-    """What one feature brings, as the specification has it.
+class Part:
+    """What one feature or provider brings, as the specification has it.
 
     Attributes:
         bindings: The names of its bindings.
@@ -22,228 +33,44 @@ class Feature:
         secrets: The names of its secrets beside the API token.
         variables: Its vars, with their default values.
         model: Whether it asks a model.
+        tables: The tables of handlers that the Worker has because of it.
         names: Words that stand in a project only when the feature is chosen.
+        lines: The most lines of code, tests and README, which tools/weigh.py reads.
+        joints: What it brings beside another feature, by that one's id; `with` in
+            the file.
     """
 
-    bindings: tuple[str, ...]
-    routes: tuple[str, ...]
-    names: tuple[str, ...]
+    bindings: list[str] = field(default_factory=list)
     classes: dict[str, str] = field(default_factory=dict)
     agents: dict[str, str] = field(default_factory=dict)
     workflows: dict[str, str] = field(default_factory=dict)
-    packages: tuple[str, ...] = ()
-    dev_packages: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
+    packages: list[str] = field(default_factory=list)
+    dev_packages: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    routes: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     model: bool = False
+    tables: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    joints: dict[str, "Part"] = field(default_factory=dict)
 
 
-FEATURES = {
-    "websockets": Feature(
-        bindings=("CHAT_ROOM",),
-        classes={"CHAT_ROOM": "ChatRoom"},
-        routes=("GET /ws/:room",),
-        names=("CHAT_ROOM", "ChatRoom", "/ws", "acceptWebSocket"),
-    ),
-    "alarms": Feature(
-        bindings=("REMINDER",),
-        classes={"REMINDER": "Reminder"},
-        routes=(
-            "PUT /reminders/:userId 🔒",
-            "GET /reminders/:userId",
-            "DELETE /reminders/:userId 🔒",
-        ),
-        names=("REMINDER", "Reminder", "/reminders", "setAlarm"),
-    ),
-    "auth": Feature(
-        bindings=("AUTH_TOKENS",),
-        routes=(
-            "POST /auth/sessions 🔒",
-            "GET /auth/session",
-            "DELETE /auth/session",
-        ),
-        files=("test/session.ts",),
-        names=("AUTH_TOKENS", "/auth", "session"),
-    ),
-    "queues": Feature(
-        bindings=("REQUEST_QUEUE",),
-        routes=("POST /requests 🔒",),
-        secrets=("UPSTREAM_API_KEY",),
-        variables={"UPSTREAM_API_URL": ""},
-        names=(
-            "REQUEST_QUEUE",
-            "UPSTREAM_API_KEY",
-            "UPSTREAM_API_URL",
-            "/requests",
-            "upstream",
-        ),
-    ),
-    "hyperdrive": Feature(
-        bindings=("HYPERDRIVE",),
-        packages=("postgres",),
-        dev_packages=("@electric-sql/pglite", "@electric-sql/pglite-socket"),
-        files=("scripts/hyperdrive.mjs", "migrations/hyperdrive/0000_books.sql"),
-        routes=("GET /db/tables 🔒",),
-        names=("HYPERDRIVE", "/db", "postgres", "PGlite"),
-    ),
-    "workflows": Feature(
-        bindings=("MY_WORKFLOW",),
-        workflows={"MY_WORKFLOW": "MyWorkflow"},
-        routes=(
-            "POST /workflows 🔒",
-            "GET /workflows/:id 🔒",
-            "POST /workflows/:id/approval 🔒",
-        ),
-        names=("MY_WORKFLOW", "MyWorkflow", "/workflows", "waitForEvent"),
-    ),
-    "analytics": Feature(
-        bindings=("USER_EVENTS",),
-        routes=("POST /events",),
-        names=("USER_EVENTS", "/events", "dataset"),
-    ),
-    "browser": Feature(
-        bindings=("BROWSER",),
-        packages=("@cloudflare/puppeteer",),
-        routes=("GET /browser 🔒",),
-        names=("BROWSER", "/browser", "puppeteer", "Chrome"),
-    ),
-    "assets": Feature(
-        bindings=("ASSETS",),
-        files=(
-            "public/_headers",
-            "public/demo/app.js",
-            "public/demo/index.html",
-            "public/demo/panels.js",
-            "public/demo/shell.css",
-            "public/demo/shell.js",
-            "public/favicon.svg",
-            "public/index.html",
-            "public/style.css",
-        ),
-        routes=("GET /api/hello",),
-        names=("ASSETS", "run_worker_first", "public/", "/api/hello"),
-    ),
-    "agents": Feature(
-        bindings=("AiAgent",),
-        agents={"AiAgent": "AiAgent"},
-        packages=("@modelcontextprotocol/client", "agents"),
-        dev_packages=("@babel/core",),
-        routes=(
-            "GET /agents/ai-agent/:name 🔒",
-            "POST /agents/ai-agent/:name 🔒",
-            "DELETE /agents/ai-agent/:name 🔒",
-            "POST /agents/ai-agent/:name/ticket 🔒",
-        ),
-        model=True,
-        names=("AiAgent", "ai-agent", "routeAgentRequest", "ticket"),
-    ),
-    "structured-output": Feature(
-        bindings=(),
-        routes=("POST /extract 🔒",),
-        model=True,
-        names=("/extract", "calendar_event", "calendarEvent", "structured-output"),
-    ),
-    "d1": Feature(
-        bindings=("DB",),
-        files=("migrations/0000_notes.sql", "test/migrate.ts"),
-        routes=(
-            "GET /notes",
-            "GET /notes/:id",
-            "POST /notes 🔒",
-            "DELETE /notes/:id 🔒",
-        ),
-        names=("env.DB", "/notes", "createNote", "SQLite"),
-    ),
-    "cron": Feature(
-        bindings=(),
-        routes=(),
-        names=("nightly", "quarterHourly", "workNightly", "forPeriods"),
-    ),
-    "ai": Feature(
-        bindings=(),
-        routes=("POST /ai/chat 🔒",),
-        model=True,
-        names=("/ai/chat", "aiChat"),
-    ),
-    "rate-limit": Feature(
-        bindings=("RATE_LIMITER",),
-        routes=(),
-        names=("RATE_LIMITER", "rateLimited", "rate_limited"),
-    ),
-    "r2": Feature(
-        bindings=("BUCKET",),
-        routes=(
-            "GET /files 🔒",
-            "GET /files/:key{.+}",
-            "PUT /files/:key{.+} 🔒",
-            "DELETE /files/:key{.+} 🔒",
-        ),
-        names=("BUCKET", "r2_bucket", "/files", "sendFile"),
-    ),
-    "vectorize": Feature(
-        bindings=("VECTORIZE", "AI"),
-        routes=(
-            "POST /documents 🔒",
-            "DELETE /documents/:id 🔒",
-            "GET /search 🔒",
-        ),
-        names=(
-            *("VECTORIZE", "Vectorize", "/documents", "/search"),
-            *("env.AI", "Workers AI", "@cf"),
-        ),
-    ),
+def read(folder: str) -> Part:
+    """Return what the `expected.yml` of a folder says."""
+    known = yaml.safe_load((ROOT / folder / "expected.yml").read_text())
+    joints = {other: Part(**more) for other, more in known.pop("with", {}).items()}
+    return Part(**known, joints=joints)
+
+
+FEATURES = {feature: read(f"features/{feature}") for feature in catalog.FEATURES}
+PROVIDERS = {
+    provider["id"]: read(f"providers/{provider['id']}")
+    for provider in catalog.PROVIDERS
 }
-
-#: What two features bring together.
-JOINTS = {
-    frozenset({"agents", "assets"}): Feature(
-        bindings=(),
-        routes=(),
-        dev_packages=(
-            *("@types/react", "@types/react-dom"),
-            *("react", "react-dom", "vite"),
-        ),
-        files=("client/agents.tsx", "client/tsconfig.json", "vite.config.ts"),
-        names=("react", "vite build"),
-    ),
-    frozenset({"agents", "workflows"}): Feature(
-        bindings=(),
-        routes=(),
-        names=("startWorkflow",),
-    ),
-}
-
 #: The provider of a model that people get who do not choose.
 DEFAULT = "workers-ai"
-#: What each provider of a model brings to the features that ask one.
-PROVIDERS = {
-    "workers-ai": Feature(
-        bindings=("AI",),
-        routes=(),
-        variables={"AI_MODEL": "@cf/meta/llama-3.3-70b-instruct-fp8-fast"},
-        files=("test/provider.ts",),
-        names=("env.AI", "Workers AI", "@cf"),
-    ),
-    "openai": Feature(
-        bindings=(),
-        routes=(),
-        packages=("openai",),
-        secrets=("OPENAI_API_KEY",),
-        variables={"AI_MODEL": "gpt-5.6-luna", "AI_GATEWAY_BASE_URL": ""},
-        files=("test/provider.ts",),
-        names=("openai", "OPENAI_API_KEY"),
-    ),
-    "anthropic": Feature(
-        bindings=(),
-        routes=(),
-        packages=("@anthropic-ai/sdk",),
-        secrets=("ANTHROPIC_API_KEY",),
-        variables={"AI_MODEL": "claude-haiku-5-5", "AI_GATEWAY_BASE_URL": ""},
-        files=("test/provider.ts",),
-        names=("anthropic", "Anthropic", "ANTHROPIC_API_KEY"),
-    ),
-}
 
 BASE_ROUTES = ("GET /", "GET /health")
 #: Where `assets` serves its page instead of a route.
@@ -274,12 +101,17 @@ TOOLS = {
 }
 
 
-def parts(chosen: list[str], provider: str) -> list[Feature]:
+def parts(chosen: list[str], provider: str) -> list[Part]:
     """Return what a project is made of beside the base, in its order."""
     features = [FEATURES[feature] for feature in chosen]
-    features += [joint for pair, joint in JOINTS.items() if pair <= set(chosen)]
+    joints = [
+        joint
+        for feature in features
+        for other, joint in feature.joints.items()
+        if other in chosen
+    ]
     models = [PROVIDERS[provider]] if any(part.model for part in features) else []
-    return models + features
+    return models + features + joints
 
 
 def bindings(chosen: list[str], provider: str = DEFAULT) -> set[str]:
@@ -303,6 +135,12 @@ def workflows(chosen: list[str]) -> dict[str, str]:
     """Return the Workflow classes of a project, by binding."""
     pairs = (FEATURES[feature].workflows.items() for feature in chosen)
     return dict(pair for items in pairs for pair in items)
+
+
+def tables(chosen: list[str]) -> list[str]:
+    """Return the tables of handlers that a Worker has, in their order."""
+    own = {table for feature in chosen for table in FEATURES[feature].tables}
+    return [table for table in ("queues", "crons") if table in own]
 
 
 def packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
@@ -362,3 +200,33 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
         | ({".dev.vars.example"} if secrets(chosen, provider) else set())
         | (panels if "assets" in chosen else set())
     )
+
+
+def assert_foretold(project: Path, chosen: list[str], provider: str = DEFAULT) -> None:
+    """Check that a project holds what is predicted, whether with contract tests or not.
+
+    Args:
+        project: The project.
+        chosen: The features that it was made with.
+        provider: The provider that it was made with.
+    """
+    wrangler = config(project)
+    objects = wrangler.get("durable_objects", {}).get("bindings", [])
+    started = wrangler.get("workflows", [])
+    limiters = {limiter["name"] for limiter in wrangler.get("ratelimits", [])}
+    others = re.findall(r'"binding": "(\w+)"', json.dumps(wrangler))
+    rows = re.findall(r"^\| `([A-Z]+ /\S*)`( 🔒)? \|", readme(project), re.MULTILINE)
+
+    assert {path for path in texts(project) if ".contract." not in path} == files(
+        chosen, provider
+    )
+    assert {b["name"]: b["class_name"] for b in objects} == classes(chosen)
+    assert {w["binding"]: w["class_name"] for w in started} == workflows(chosen)
+    assert {b["name"] for b in objects} | limiters | set(others) == bindings(
+        chosen, provider
+    )
+    assert set(package(project)["dependencies"]) == packages(chosen, provider)
+    assert set(package(project)["devDependencies"]) == dev_packages(chosen, provider)
+    assert wrangler.get("secrets", {}).get("required", []) == secrets(chosen, provider)
+    assert wrangler["vars"] == variables(chosen, provider)
+    assert {route + lock for route, lock in rows} == routes(chosen)

@@ -39,7 +39,7 @@ def deploy(project: Path) -> tuple[str, str]:
         f'echo "$@" > "{witness}"\n'
     )
     (programs / "wrangler").chmod(0o755)
-    manifest = re.search(r"(?m)^\t\t\"deploy\": (.*),$", read(project, "package.json"))
+    manifest = re.search(r"(?m)^ +\"deploy\": (.*),$", read(project, "package.json"))
     script = json.loads(manifest[1])
     path = [programs, project / "node_modules/.bin", NODE.parent, os.environ["PATH"]]
     result = subprocess.run(
@@ -56,7 +56,7 @@ def deploy(project: Path) -> tuple[str, str]:
 
 
 def test_a_settled_project_is_deployed(render: Render) -> None:
-    project = link_toolchain(render(["auth"]))
+    project = link_toolchain(render([]))
     commit(project, "Start")
     assert deploy(project)[1] == "deploy --secrets-file .secrets.production"
 
@@ -65,7 +65,7 @@ def test_a_settled_project_is_deployed(render: Render) -> None:
 def test_a_conflict_that_is_not_settled_stops_a_deploy(
     render: Render, path: str
 ) -> None:
-    project = link_toolchain(render(["auth"]))
+    project = link_toolchain(render([]))
     commit(project, "Start")
     (project / path).write_text(f"{CONFLICT}\n{read(project, path)}")
     assert deploy(project)[1] == ""
@@ -74,14 +74,14 @@ def test_a_conflict_that_is_not_settled_stops_a_deploy(
 @pytest.mark.parametrize(
     ("line", "insert", "key"),
     [
-        ("\t// Your bindings", '\t"kv_namespaces": [],', "kv_namespaces"),
+        ("\t// Your bindings", '\t"vars": {},', "vars"),
         ("\t\t// Your vars", '\t\t"ALLOWED_ORIGINS": "*",', "ALLOWED_ORIGINS"),
     ],
 )
 def test_two_keys_of_one_name_stop_a_deploy_with_the_line(
     render: Render, line: str, insert: str, key: str
 ) -> None:
-    project = link_toolchain(render(["auth"]))
+    project = link_toolchain(render([]))
     commit(project, "Start")
     edit(project, "wrangler.jsonc", line, insert)
     printed, ran = deploy(project)
@@ -94,7 +94,7 @@ def test_two_keys_of_one_name_stop_a_deploy_with_the_line(
 
 
 def test_a_wrong_type_stops_a_deploy(render: Render) -> None:
-    project = link_toolchain(render(["auth"]))
+    project = link_toolchain(render([]))
     commit(project, "Start")
     edit(project, "src/index.ts", "// Your code", "\nenv.NOTHING;\n")
     assert deploy(project)[1] == ""

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import oracle
 from parts import FEATURES
 from projects import config, package
 from toolchain import assert_clean, assert_tests_pass, link_toolchain, node_environment
 from workbench import NODE, ROOT, copy_template
 
 Render = Callable[..., Path]
-
-#: The features made for tests.
-FIXTURES = [path.name for path in ROOT.glob("tests/features/*")]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +84,8 @@ def test_deploy_runs_its_step_first_and_stops_when_it_fails(make: Render) -> Non
 
 
 def test_fragments_merge_and_names_are_filled_in(make: Render) -> None:
-    project = make(["probe", "websockets"])
+    with_objects = next(id for id in FEATURES if oracle.classes([id]))
+    project = make(["probe", with_objects])
     wrangler = config(project)
     assert wrangler["queues"] == {
         "producers": [{"binding": "PROBE_QUEUE", "queue": "my-worker-probe"}],
@@ -94,7 +93,7 @@ def test_fragments_merge_and_names_are_filled_in(make: Render) -> None:
     }
     assert wrangler["triggers"] == {"crons": ["*/5 * * * *"]}
     assert wrangler["secrets"]["required"] == ["API_TOKEN", "PROBE_KEY"]
-    classes = ["ChatRoom", "Probe"]
+    classes = [*oracle.classes([with_objects]).values(), "Probe"]
     assert wrangler["migrations"] == [{"tag": "v1", "new_sqlite_classes": classes}]
     assert "// One at a time\n" in (project / "wrangler.jsonc").read_text()
 

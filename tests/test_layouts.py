@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import oracle
 from parts import FEATURES
 from projects import edit, texts
 from toolchain import assert_clean, assert_tests_pass, link_toolchain, run_copier
@@ -24,13 +25,13 @@ def test_modules_are_the_sections_of_the_one_file(render: Render) -> None:
     assert modules == sections | {"index"}
 
 
-@pytest.mark.parametrize("features", [[], ["auth"], FEATURES], ids=len)
+@pytest.mark.parametrize("features", [[], FEATURES], ids=len)
 def test_the_index_of_modules_has_the_anchors_in_their_order(
     render: Render, features: list[str]
 ) -> None:
     files = texts(render(features, layout="modules"))
     anchors = re.findall(r"^\t*// Your (.+)$", files["src/index.ts"], re.MULTILINE)
-    tables = ["queues", "crons"] if "cron" in features else []
+    tables = oracle.tables(features)
     assert anchors == ["imports", "middleware", "code", *tables, "handlers"]
     others = [path for path, text in files.items() if "// Your " in text]
     assert [path for path in others if path.startswith("src/")] == ["src/index.ts"]
@@ -159,13 +160,15 @@ def add_links(project: Path) -> Path:
 def test_a_file_of_the_users_own_brings_routes_classes_jobs_and_consumers(
     render: Render,
 ) -> None:
+    few = [feature for feature in FEATURES if oracle.tables([feature])]
+    # Without the key that the file brings.
+    many = [feature for feature in FEATURES if not oracle.classes([feature])]
     projects = [
         add_links(render(features, layout=layout, project_name=f"{title}-{layout}"))
-        for title, features in {
-            "bare": ["queues", "cron"],
-            "site": ["queues", "cron", "assets", "auth"],
-        }.items()
-        for layout in LAYOUTS
+        for title, features, layout in (
+            *(("few", few, layout) for layout in LAYOUTS),
+            ("many", many, "modules"),
+        )
     ]
     assert_clean(*projects)
     assert_tests_pass(*(project / "test/links.test.ts" for project in projects))

@@ -1,4 +1,4 @@
-"""Every pair of features: types, type checker, format, lint and a bundle.
+"""Every pair of features: the oracle, types, type checker, format, lint and a bundle.
 
 Where two features meet is where composing can go wrong; more than two meet in
 the project of all, which has tests of its own.
@@ -11,7 +11,6 @@ import pytest
 
 import oracle
 from parts import FEATURES
-from projects import package, texts
 from toolchain import assert_checked, bundle_sizes
 
 Project = Callable[..., Path]
@@ -24,8 +23,6 @@ def test_pairs_are_clean_under_the_tools(project: Project, first: str) -> None:
     # Many at once: a process of the tools takes longer to start than to check one.
     pairs = [project([first, other]) for other in others]
     for other, pair in zip(others, pairs, strict=True):
-        files = {path for path in texts(pair) if ".contract." not in path}
-        assert files == oracle.files([first, other])
-        assert set(package(pair)["dependencies"]) == oracle.packages([first, other])
+        oracle.assert_foretold(pair, [first, other])
     assert_checked(*pairs)
     bundle_sizes(*pairs)

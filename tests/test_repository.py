@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,66 @@ PANEL = {"demo.html", "demo.js", "demo.yml"}
 IMPORT = re.compile(
     r'^import (type )?(\{[^}]*\}|\* as (\w+)|(\w+)) from "([^"]+)";$', re.MULTILINE
 )
+#: Where people are told of features, which they may be by name.
+TELLS = {
+    *("docs", "examples", "gallery", ".md", ".png"),
+    *("extensions/presets.yml", "tests/test_repository.py"),
+}
+#: Which features are named outside of their folders, by folder of a part or by file.
+SAID = {
+    # Joints, providers for three kinds of questions, and tests of two features at once.
+    "base/access": "auth",
+    "base/base": "assets",
+    "features/agents": "assets rate-limit workflows",
+    "features/ai": "agents assets rate-limit",
+    "features/assets": "analytics websockets",
+    "features/auth": "assets r2 rate-limit",
+    "features/browser": "rate-limit",
+    "features/d1": "cron hyperdrive",
+    "features/hyperdrive": "agents workflows",
+    "features/rate-limit": "auth websockets",
+    "features/structured-output": "rate-limit",
+    "features/vectorize": "agents ai rate-limit structured-output",
+    "features/websockets": "assets rate-limit",
+    "providers/anthropic": "agents ai structured-output",
+    "providers/openai": "agents ai structured-output",
+    "providers/workers-ai": "agents ai structured-output",
+    # Keys of Wrangler, packages and conditions that are called like a feature.
+    "package.json": "agents",
+    "tests/test_engine.py": "queues",
+    "tests/toolchain.py": "browser",
+    # The page and its demo, a question for one feature alone, and Wrangler's keys.
+    "biome.json": "assets",
+    "copier.yml": "assets hyperdrive",
+    "extensions/project.jinja": "assets queues",
+    "hooks/exclude.jinja": "assets",
+    "template/AGENTS.md.jinja": "assets",
+    "template/README.md.jinja": "assets rate-limit",
+    "template/src/index.ts.jinja": "assets",
+    "template/wrangler.jsonc.jinja": "assets",
+    "tests/demo.py": "assets",
+    "tests/oracle.py": "assets queues workflows",
+    "tests/test_dev.py": "assets",
+    "tests/test_render.py": "assets",
+    "tests/test_updates.py": "assets",
+    # Tests and tools for what these features alone have.
+    "tests/lives.py": (
+        "agents ai alarms analytics assets auth browser cron d1 hyperdrive queues r2 "
+        "rate-limit structured-output vectorize websockets workflows"
+    ),
+    "tests/test_gallery.py": "queues",
+    "tests/test_products.py": (
+        "agents alarms analytics assets auth cron hyperdrive queues "
+        "structured-output websockets workflows"
+    ),
+    "tests/test_providers.py": "structured-output",
+    "tests/test_questions.py": (
+        "agents ai analytics assets auth cron d1 hyperdrive queues r2 rate-limit "
+        "vectorize websockets workflows"
+    ),
+    "tools/benchmark_worker.py": "agents",
+    "tools/write.py": "analytics auth",
+}
 
 
 def name(part: Path) -> str:
@@ -52,17 +112,40 @@ def test_a_part_is_complete(part: Path) -> None:
         needed |= {"guide.md.jinja", "test/provider.ts"}
     elif part.parent.name == "features":
         needed |= {"worker.test.ts", "guide.md.jinja"}
-    tests = {"worker.test.ts", "contract.test.ts"}
+    if part not in PROBES and part.parent.name != "base":
+        needed |= {"expected.yml"}
+    tests = {"worker.test.ts", "contract.test.ts", "dev_test.py"}
     named = {*needed, *KINDS, *PANEL, *tests, "guide.md.jinja"}
     for described in (known, *known.get("with", {}).values()):
         named.update(described.get("files", []))
     present = {
-        path.relative_to(part).as_posix() for path in part.rglob("*") if path.is_file()
+        path.relative_to(part).as_posix()
+        for path in part.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
     }
     if present & PANEL:
         needed |= PANEL
     assert needed - present == set()
     assert present - named == set(), "files that no project gets"
+
+
+def test_a_feature_is_all_in_its_folder() -> None:
+    # In quotes, in a list of YAML or in a path: elsewhere, `assets` may be a word.
+    said = r"""["'`]ID["'`]|\[([\w-]+, ?)*ID[],]|^ *- ID$|features/ID\b"""
+    patterns = {one: re.compile(said.replace("ID", one), re.M) for one in FEATURES}
+    found = defaultdict(set)
+    for path in tracked_files():
+        place = path.relative_to(ROOT)
+        if TELLS & {place.parts[0], place.suffix, place.as_posix()}:
+            continue
+        is_part = place.parts[0] in ("base", "features", "providers")
+        where = "/".join(place.parts[: 2 if is_part else None])
+        text = path.read_text()
+        for one, pattern in patterns.items():
+            if where != f"features/{one}" and one in text and pattern.search(text):
+                found[where].add(one)
+    expected = {where: {*ids.split()} & {*FEATURES} for where, ids in SAID.items()}
+    assert found == {where: ids for where, ids in expected.items() if ids}
 
 
 def test_no_two_parts_have_one_name() -> None:

@@ -13,6 +13,7 @@ import copier
 import pytest
 import yaml
 
+import oracle
 from parts import CATALOG, FEATURES, MANAGERS
 from projects import config, package, texts
 from toolchain import (
@@ -21,6 +22,7 @@ from toolchain import (
     link_toolchain,
     node,
     release,
+    run,
     run_copier,
     write_types,
 )
@@ -87,16 +89,21 @@ def test_no_package_manager_runs_the_install_scripts_of_packages(
     render: Render, manager: str
 ) -> None:
     project = render([], package_manager=manager)
+    settings = {
+        path: yaml.safe_load(text)
+        for path, text in texts(project).items()
+        if path not in oracle.files([])
+    }
     refused = {"esbuild": False, "workerd": False}
-    if manager == "npm":
-        assert package(project)["allowScripts"] == refused
-    if manager == "pnpm":
-        settings = yaml.safe_load((project / "pnpm-workspace.yaml").read_text())
-        assert settings["allowBuilds"] == refused
-    if manager == "yarn":
-        settings = yaml.safe_load((project / ".yarnrc.yml").read_text())
-        # The tools look into node_modules.
-        assert settings == {"enableScripts": False, "nodeLinker": "node-modules"}
+    # With Yarn, since the tools look into node_modules.
+    yarn = {"enableScripts": False, "nodeLinker": "node-modules"}
+    expected = {
+        "pnpm": {"pnpm-workspace.yaml": {"allowBuilds": refused}},
+        "yarn": {".yarnrc.yml": yarn},
+    }
+    assert settings == expected.get(manager, {})
+    allowed = refused if manager == "npm" else None
+    assert package(project).get("allowScripts") == allowed
 
 
 # --- CI -----------------------------------------------------------------------
@@ -232,7 +239,7 @@ def test_the_linter_refuses(render: Render, rule: str, code: str) -> None:
 
 
 def test_the_linter_leaves_alone_what_others_write(render: Render) -> None:
-    project = link_toolchain(render(["alarms"]))
+    project = link_toolchain(render([]))
     git(project, "init", "--quiet")
     (project / "dist").mkdir()
     (project / "dist/index.js").write_text("var a   = 1")
@@ -282,25 +289,26 @@ def test_an_update_ends_with_the_commands_that_find_what_went_wrong(
     assert result.returncode == 0
     assert commands_of(result.stderr) == [
         "git status",
-        "git diff --check",
+        "npm run check:merge",
         "npm install",
         "npm run check && npm run typecheck && npm run test",
     ]
     for command in commands_of(result.stderr)[:2]:
-        subprocess.run(shlex.split(command), cwd=project, check=True)
+        run(shlex.split(command), project)
 
 
 def test_the_update_that_brings_a_feature_says_what_to_look_at(
     template: Path, tmp_path: Path
 ) -> None:
     _, project, first = start_life(template, tmp_path)
-    (arrival,) = (one["arrival"] for one in CATALOG if one["id"] == "assets")
+    arriving = next(feature for feature in CATALOG if "arrival" in feature)
+    other = next(feature for feature in CATALOG if "arrival" not in feature)
     said = [first]
-    for features in ("[assets]", "[assets, alarms]"):
-        data = f"features={features}"
+    for features in ([arriving["id"]], [arriving["id"], other["id"]]):
+        data = f"features={json.dumps(features)}"
         said.append(run_copier("update", "--defaults", "--data", data, project).stderr)
         commit(project, "Update")
-    assert [arrival in text for text in said] == [False, True, False]
+    assert [arriving["arrival"] in text for text in said] == [False, True, False]
 
 
 def commands_of(message: str) -> list[str]:
@@ -324,7 +332,10 @@ def test_imports_stand_as_the_formatter_wants_them(render: Render) -> None:
         (module, bool(kind), re.findall(r"\w+(?: as \w+)?", names))
         for kind, names, module in IMPORT.findall(code)
     ]
-    places = [(":" not in module, module, not kind) for module, kind, _ in found]
+    places = [
+        (":" not in module, module.startswith("."), module, not kind)
+        for module, kind, _ in found
+    ]
     assert places == sorted(set(places))
     lists = [names for _, _, names in found if len(names) > 1]
     assert lists
@@ -349,14 +360,6 @@ def test_keys_of_features_stand_in_one_order(render: Render) -> None:
     assert brought == sorted(brought)
 
 
-def test_no_file_holds_what_the_template_should_have_filled_in(render: Render) -> None:
-    leftover = re.compile(r"\{(?:project_name\w*|hyperdrive_id|routes)\}")
-    found = [
-        path for path, text in texts(render(FEATURES)).items() if leftover.search(text)
-    ]
-    assert found == []
-
-
 def test_every_file_ends_with_one_line_break(render: Render) -> None:
     found = texts(render(FEATURES))
     del found["wrangler.jsonc"]  # which Wrangler ends without one
@@ -371,8 +374,9 @@ def test_every_file_ends_with_one_line_break(render: Render) -> None:
 def test_a_class_that_goes_and_comes_back_adds_entries_alone(
     template: Path, tmp_path: Path
 ) -> None:
+    first, second, *_ = [id for id in FEATURES if oracle.classes([id])]
     project = tmp_path / "my-worker"
-    for features in (["websockets"], ["websockets", "alarms"], ["alarms"], FEATURES):
+    for features in ([first], [first, second], [second], FEATURES):
         copier.run_copy(
             str(template),
             project,
@@ -381,11 +385,15 @@ def test_a_class_that_goes_and_comes_back_adds_entries_alone(
             overwrite=True,
             quiet=True,
         )
+    before, after, classes = (
+        list(oracle.classes(features).values())
+        for features in ([first], [second], FEATURES)
+    )
     assert config(project)["migrations"] == [
-        {"tag": "v1", "new_sqlite_classes": ["ChatRoom"]},
-        {"tag": "v2", "new_sqlite_classes": ["Reminder"]},
-        {"tag": "v3", "deleted_classes": ["ChatRoom"]},
-        {"tag": "v4", "new_sqlite_classes": ["ChatRoom", "AiAgent"]},
+        {"tag": "v1", "new_sqlite_classes": before},
+        {"tag": "v2", "new_sqlite_classes": after},
+        {"tag": "v3", "deleted_classes": before},
+        {"tag": "v4", "new_sqlite_classes": [c for c in classes if c not in after]},
     ]
     # The record sorts their keys.
     assert {next(iter(entry)) for entry in config(project)["migrations"]} == {"tag"}
@@ -402,11 +410,9 @@ def test_own_middleware_comes_after_the_base_and_before_every_route(
 ) -> None:
     code = (render(FEATURES) / "src/index.ts").read_text()
     before, after = code.split("// Your middleware\n")
-    assert re.findall(r"^app\.use\((\w*)", before, re.MULTILINE) == [
-        "",
-        "limitChanges",
-        "readSession",
-    ]
+    brought = [item for part in CATALOG for item in part.get("middleware", {}).items()]
+    functions = [function for _, function in sorted(brought)]
+    assert re.findall(r"^app\.use\((\w*)", before, re.MULTILINE) == ["", *functions]
     assert "app.route(" not in before
     assert re.search(r"^app\.get\(", before, re.MULTILINE) is None
     regions = re.findall(r"^// #region (\S+)$", after, re.MULTILINE)
@@ -414,6 +420,12 @@ def test_own_middleware_comes_after_the_base_and_before_every_route(
 
 
 # --- Secrets ------------------------------------------------------------------
+
+#: A feature that needs the operator's token alone, and one with a secret beside it.
+LOCKED, WITH_SECRET = (
+    next(id for id in FEATURES if len(oracle.secrets([id])) == count)
+    for count in (1, 2)
+)
 
 
 def secrets_of(project: Path) -> dict[str, str]:
@@ -423,16 +435,16 @@ def secrets_of(project: Path) -> dict[str, str]:
 
 
 def test_a_copy_makes_a_token_of_its_own(render: Render) -> None:
-    first, second = (secrets_of(render(["queues"])) for _ in range(2))
-    assert re.fullmatch("[0-9a-f]{64}", first["API_TOKEN"])
-    assert first["API_TOKEN"] != second["API_TOKEN"]
-    assert first["UPSTREAM_API_KEY"] == ""
-    answers = (render(["queues"]) / ".copier-answers.yml").read_text()
-    assert "TOKEN" not in answers
+    projects = [render([WITH_SECRET]) for _ in range(2)]
+    (first, *others), (second, *_) = (secrets_of(one).values() for one in projects)
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    assert first != second
+    assert set(others) == {""}
+    assert "TOKEN" not in (projects[0] / ".copier-answers.yml").read_text()
 
 
 def test_without_secrets_there_is_no_file_for_them(render: Render) -> None:
-    assert not list(render(["websockets"]).glob(".dev.vars*"))
+    assert not list(render([]).glob(".dev.vars*"))
 
 
 def test_updates_write_the_first_secrets_and_leave_them_alone(
@@ -446,21 +458,23 @@ def test_updates_write_the_first_secrets_and_leave_them_alone(
     commit(project, "Start")
     assert not (project / ".dev.vars").exists()
 
-    def update(features: str) -> str:
-        data = f"--data=features={features}"
+    def update(features: list[str]) -> str:
+        data = f"--data=features={json.dumps(features)}"
         result = run_copier("update", "--defaults", data, project)
         assert result.returncode == 0
         commit(project, "Update")
         return result.stderr
 
-    update("[alarms]")
+    update([LOCKED])
     (token,) = secrets_of(project).values()
     assert re.fullmatch("[0-9a-f]{64}", token)
     (project / ".dev.vars").write_text("API_TOKEN=mine\n")
 
-    assert ".dev.vars.example" in update("[alarms, queues]")
+    assert ".dev.vars.example" in update([LOCKED, WITH_SECRET])
     assert (project / ".dev.vars").read_text() == "API_TOKEN=mine\n"
-    assert "UPSTREAM_API_KEY=" in (project / ".dev.vars.example").read_text()
+    example = (project / ".dev.vars.example").read_text()
+    names = oracle.secrets([LOCKED, WITH_SECRET])
+    assert [name for name in names if f"{name}=" not in example] == []
     assert ".dev.vars" not in git(project, "ls-files").split()
 
 

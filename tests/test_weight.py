@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import weigh
-from parts import FEATURES
+from parts import FEATURE_SETS, FEATURES, set_id
 
 Render = Callable[..., Path]
 
@@ -25,7 +25,7 @@ def make(render: Render) -> weigh.Make:
 
 
 def test_every_feature_has_a_budget() -> None:
-    assert set(weigh.features()) == set(FEATURES)
+    assert set(weigh.FEATURES) == set(FEATURES)
 
 
 @pytest.mark.parametrize("part", weigh.BUDGETS)
@@ -36,10 +36,13 @@ def test_a_part_keeps_its_budget(make: weigh.Make, part: str) -> None:
     assert [n for n, budget in zip(found, most, strict=True) if n > budget] == []
 
 
-def test_a_model_that_only_structured_output_asks_is_a_third(make: weigh.Make) -> None:
-    for provider in weigh.PROVIDERS:
-        code = make(("structured-output",), provider) / "src/index.ts"
-        assert 0 < weigh.region(code, "provider") <= 70 * weigh.TOLERANCE
+@pytest.mark.parametrize("provider", weigh.PROVIDERS)
+def test_what_its_one_feature_does_not_ask_of_a_model_is_left_out(
+    make: weigh.Make, provider: str
+) -> None:
+    projects = [make((feature,), provider) for feature in weigh.MODEL]
+    regions = [weigh.region(code / "src/index.ts", "provider") for code in projects]
+    assert 0 < min(regions) <= 70 * weigh.TOLERANCE
 
 
 def test_a_project_without_features_keeps_its_budgets(make: weigh.Make) -> None:
@@ -52,20 +55,18 @@ def test_a_project_without_features_keeps_its_budgets(make: weigh.Make) -> None:
     assert not [path for path in found if path.startswith("scripts/")]
 
 
-def test_the_index_of_modules_keeps_its_budget(render: Render) -> None:
-    for features in ([], *([feature] for feature in FEATURES), FEATURES):
-        project = render(features, layout="modules")
-        assert weigh.lines(project / "src/index.ts") <= 50 + 3 * len(features)
-
-
-def test_agents_md_has_three_lines_per_feature_at_most(render: Render) -> None:
-    for features in ([], *([feature] for feature in FEATURES), FEATURES):
-        most = weigh.NONE["AGENTS.md"] + 3 * len(features)
-        assert weigh.lines(render(features) / "AGENTS.md") <= most
+@pytest.mark.parametrize("features", FEATURE_SETS, ids=set_id)
+def test_the_index_of_modules_and_agents_md_keep_their_budgets(
+    render: Render, features: list[str]
+) -> None:
+    project = render(features, layout="modules")
+    assert weigh.lines(project / "src/index.ts") <= 50 + 3 * len(features)
+    most = weigh.NONE["AGENTS.md"] + 3 * len(features)
+    assert weigh.lines(project / "AGENTS.md") <= most
 
 
 def test_a_project_with_all_features_keeps_its_budgets(make: weigh.Make) -> None:
-    found = weigh.files_of(make(weigh.features(), "workers-ai"))
+    found = weigh.files_of(make(weigh.FEATURES, "workers-ai"))
     tests = sum(n for path, n in found.items() if path.startswith("test/"))
     assert found["src/index.ts"] <= weigh.ALL["src/index.ts"]
     assert tests <= weigh.ALL["tests"]

@@ -16,39 +16,39 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tools import workbench
 
+
+def expected(kind: str, line: str) -> dict[str, re.Match[str]]:
+    """Returns what matches a line of the `expected.yml` of parts, by part.
+
+    Without a reader of YAML, which this Python may not have.
+    """
+    paths = sorted(workbench.ROOT.glob(f"{kind}/*/expected.yml"))
+    found = {
+        path.parent.name: re.search(line, path.read_text("utf-8")) for path in paths
+    }
+    return {part: match for part, match in found.items() if match}
+
+
+LINES = r"(?m)^lines: \[(\d+), (\d+), (\d+)\]$"
+FEATURES = tuple(expected("features", LINES))
+PROVIDERS = tuple(expected("providers", LINES))
+#: The features that ask a model.
+MODEL = tuple(expected("features", "(?m)^model: true$"))
 #: The most lines of code, tests and README that each part may bring.
-BUDGETS: dict[str, tuple[int, int, int]] = {
+BUDGETS: dict[str, tuple[int, ...]] = {
     "base": (200, 110, 80),
     "access": (40, 30, 0),
-    "websockets": (100, 110, 35),
-    "alarms": (120, 120, 35),
-    "auth": (140, 130, 45),
-    "queues": (125, 120, 40),
-    "hyperdrive": (85, 90, 45),
-    "workflows": (125, 120, 40),
-    "analytics": (40, 50, 40),
-    "browser": (120, 110, 30),
-    "assets": (5, 40, 35),
-    "workers-ai": (235, 100, 20),
-    "openai": (200, 100, 20),
-    "anthropic": (200, 100, 20),
-    "structured-output": (35, 70, 25),
-    "ai": (55, 90, 30),
-    "agents": (350, 200, 60),
-    "d1": (110, 120, 40),
-    "r2": (180, 150, 40),
-    "vectorize": (115, 110, 40),
-    "cron": (40, 45, 25),
-    "rate-limit": (55, 60, 25),
+    **{
+        part: tuple(map(int, match.groups()))
+        for kind in ("features", "providers")
+        for part, match in expected(kind, LINES).items()
+    },
 }
 #: How much more than its budget a part may bring, where there is a reason.
 TOLERANCE = 1.1
 #: The most lines of whole projects: of files, and of all together.
 NONE = {"wrangler.jsonc": 30, "AGENTS.md": 35, "together": 550}
 ALL = {"src/index.ts": 2300, "tests": 2200}
-#: What asks a model, and who answers.
-MODEL = ("agents", "structured-output", "ai")
-PROVIDERS = ("workers-ai", "openai", "anthropic")
 
 #: Makes a project as one file, of features and a provider.
 Make = Callable[[tuple[str, ...], str], Path]
@@ -108,9 +108,10 @@ def weigh_part(make: Make, part: str) -> Weight:
         readme = lines(none / "README.md")
         return Weight(lines(none / "src/index.ts"), tests_of(none, "base"), readme)
     if part == "access" or part in PROVIDERS:
-        is_provider = part in PROVIDERS
-        project = make(MODEL, part) if is_provider else make(("alarms",), "workers-ai")
-        name = "provider" if is_provider else part
+        name, provider = (
+            ("provider", part) if part in PROVIDERS else (part, "workers-ai")
+        )
+        project = make(FEATURES, provider)
         src = region(project / "src/index.ts", name)
         readme = region(project / "README.md", name)
         return Weight(src, tests_of(project, name), readme)
@@ -136,12 +137,6 @@ def files_of(project: Path) -> dict[str, int]:
     }
 
 
-def features() -> tuple[str, ...]:
-    """Returns the ids of all features."""
-    folder = workbench.ROOT / "features"
-    return tuple(part for part in BUDGETS if (folder / part).exists())
-
-
 def cell(weight: int, budget: int) -> str:
     """Prints a weight and its budget; a star marks one that is over it."""
     return f"{weight:>5} /{budget:>4}{'*' if weight > budget else ' '}"
@@ -160,7 +155,7 @@ def main() -> None:
             return project
 
         weights = {part: weigh_part(make, part) for part in BUDGETS}
-        sets = {"none": (), "websockets": ("websockets",), "all": features()}
+        sets = {"none": (), "all": FEATURES}
         projects = {title: make(chosen, "workers-ai") for title, chosen in sets.items()}
         print(f"\n{'part':18} {'src':>12} {'test':>12} {'README':>12}")
         for part, weight in weights.items():
