@@ -1,4 +1,4 @@
-"""What all tests share: the options of pytest, and rendered projects."""
+"""Shared by all tests: the options of pytest, and rendered projects."""
 
 import os
 from collections import Counter

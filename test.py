@@ -19,7 +19,7 @@ CHECKS: list[list[str | os.PathLike[str]]] = [
 ]
 
 
-#: What a run of all tests needs beside its programs' own memory, in bytes.
+#: The room that all tests need beside its programs' own memory, in bytes.
 WRITTEN = 6 * 1024**3
 
 

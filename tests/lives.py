@@ -19,7 +19,7 @@ Tree = dict[str, str]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a project is made from.
+    """The answers that a project is made from.
 
     Attributes:
         version: The release of the template, from 0.
@@ -75,7 +75,7 @@ def asked(*providers: str) -> Condition:
 
 @dataclass(frozen=True)
 class Piece:
-    """What a user writes in one place.
+    """The lines that a user writes in one place.
 
     Attributes:
         file: The file; or a folder, for the file in it that has the line `below`.
@@ -124,7 +124,7 @@ def line(file: str, below: str, text: str) -> Piece:
     return Piece(file, below, indent + text)
 
 
-#: What the lines for the user's entries call lists, where the key does not.
+#: Names of lists in the lines for the user's entries, where the key does not.
 CALLED = {"required": "secrets", "bindings": "durable_objects"}
 #: How the lines for migrations begin; the last of them is the one to write above.
 MIGRATIONS = "\t\t// Your migrations"
@@ -539,7 +539,7 @@ Edit = Add | Take | Set | Drop | Page
 
 @dataclass(frozen=True)
 class Chapter:
-    """What a user does, and the update that follows."""
+    """A user's edits, and the update that follows."""
 
     edits: tuple[Edit, ...]
     update: Update
@@ -555,7 +555,7 @@ class Life:
 
 @dataclass
 class Entry:
-    """What a user has added: its kind, its number, and its pieces."""
+    """One addition of a user: its kind, its number, and its pieces."""
 
     kind: str
     number: int
@@ -564,7 +564,7 @@ class Entry:
 
 @dataclass
 class Edits:
-    """What the user of a project has done to it so far.
+    """All that the user of a project has done to it so far.
 
     Attributes:
         entries: What the user has added and not taken away, in this order.
@@ -714,7 +714,7 @@ def _has(text: str, wanted: str) -> bool:
 
 # --- Lives that are always played -------------------------------------------------
 
-#: What later releases change: a line in files of many kinds.
+#: Changes of later releases: a line in files of many kinds.
 RELEASES = [
     [
         ("base/base/worker.ts", "No such route.", "Not a route."),
@@ -762,7 +762,7 @@ FULL_LIFE = Life(
     ),
 )
 
-#: What broke for people who built products on the template, and in random lives.
+#: Cases that broke for people who built products on the template, and in random lives.
 TRIALS = {
     "the last feature goes that a list was begun with": Life(
         Answers(features=("websockets", "auth", "alarms")),

@@ -1,4 +1,4 @@
-"""What a project must hold, predicted from the specification alone.
+"""The contents of a project, predicted from the specification alone.
 
 Each feature and provider has its part of the prediction in `expected.yml`, written by
 hand. Only tests read that, and from the catalog come no more than the ids, in their
@@ -19,7 +19,7 @@ from workbench import ROOT
 
 @dataclass(frozen=True)
 class Part:
-    """What one feature or provider brings, as the specification has it.
+    """All that one feature or provider brings, as the specification has it.
 
     Attributes:
         bindings: The names of its bindings.

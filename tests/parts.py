@@ -42,7 +42,7 @@ FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 OLDEST, NEWEST = json.loads((ROOT / "package.json").read_text())["config"][
     "compatibilityDates"
 ]
-#: What they go through with each provider beside the default one: the features
+#: The sets for each provider beside the default one: the features
 #: that ask a model, each alone, and all features; and the provider.
 PROVIDER_SETS = [
     (features, provider["id"])

@@ -1,4 +1,4 @@
-/** What tests of features import from a project: its handlers, beside `fetch`. */
+/** The handlers of a project, beside `fetch`, which tests of features import. */
 declare module "*/src/index" {
 	const worker: {
 		queue(

@@ -83,7 +83,7 @@ def render(self: Worker) -> None:
     is_empty = not folder.exists() or not any(folder.iterdir())
     if not is_empty or not isinstance(self.template, Release):
         return plain_render(self)
-    # What is recorded makes a project, and whether an update asks for it.
+    # Recorded answers make a project, and say whether an update asks for it.
     key = json.dumps([_operation.get(), dict(self._answers_to_remember())])
     if key not in rendered:
         plain_render(self)

@@ -39,7 +39,7 @@ def test_the_feature_that_it_describes_works(
         assert_clean(project)
         run_tests(project, "dice")
 
-    # What the repository asks of every feature.
+    # The rules for every feature.
     for name in (".venv", "node_modules"):
         (template / name).symlink_to(ROOT / name)
     commit(template, "Add dice")

@@ -1,4 +1,4 @@
-"""What people may answer, what they are told, and what an update may not do.
+"""The questions: answers, refusals and their words, and limits of an update.
 
 Copier in this process is the quickest way to answer, so it alone goes through all
 answers. The other ways (`--data`, `--data-file`, `--defaults` and a terminal) have a
@@ -60,7 +60,7 @@ ANSWERS = {
     "github_actions": False,
     "compatibility_date": OLDEST,
 }
-#: What Copier prints by itself; all else must be a message of the template.
+#: Copier's own words; all else must be a message of the template.
 NOTICES = ("Copying from template version", "Updating to template version")
 #: The command that updates to the newest of `releases`. It is named, since only a
 #: named release is read once.

@@ -45,7 +45,7 @@ PACKAGE_MANAGERS = {
     "yarn": {"yarn"},
     "bun": {"bun", "bunx"},
 }
-#: What differs from run to run, and the word that stands for it.
+#: Text that differs from run to run, and the word that stands for it.
 VOLATILE = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z": "TIME",
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "UUID",

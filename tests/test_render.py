@@ -1,4 +1,4 @@
-"""What a generated project holds, against the oracle, and what it does not."""
+"""The contents of generated projects, against the oracle."""
 
 import difflib
 import functools
@@ -187,7 +187,7 @@ def test_the_order_of_choosing_changes_nothing(render: Render) -> None:
     assert texts(render([*FEATURES[1:], FEATURES[0]])) == expected
 
 
-#: What only a project without `assets` has: the list of routes, words on it, and a
+#: Lines of a project without `assets`: the list of routes, words on it, and a
 #: script in place of the client of agents.
 INDEX = re.compile(
     r"^app\.get\(\"/\", (?:.*\n)+?\}\);\n\n|^\| `GET /` \|.*\n|^- Your own routes .*\n"
@@ -217,7 +217,7 @@ def test_a_feature_changes_only_lines_of_its_own(
         ]
         for path, text in without.items()
     }
-    # What goes when a feature comes: import lines and commands that grow, the
+    # Lines that go when a feature comes: import lines and commands that grow, the
     # record of classes, the example of the answers, and a demo without a token.
     joints = re.compile(
         r"- (import |\t\w+,$|\} from|copier update|\t+\"\w+\",$"

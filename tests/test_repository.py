@@ -14,7 +14,7 @@ from workbench import ROOT, tracked_files
 PROVIDERS = sorted(ROOT.glob("providers/*"))
 PARTS = sorted([*ROOT.glob("base/*"), *PROVIDERS, *ROOT.glob("features/*")])
 PROBES = sorted(ROOT.glob("tests/features/*"))
-#: What describes a part.
+#: The files that describe a part.
 KINDS = ("feature.yml", "base.yml", "provider.yml")
 #: A panel of the demo: its text, its script, and how the tests use it.
 PANEL = {"demo.html", "demo.js", "demo.yml"}
@@ -239,7 +239,7 @@ def test_typescript_holds_nothing_that_jinja_or_a_merge_would_trip_over(
 
 
 def test_the_description_and_the_code_of_a_part_agree_on_its_routes() -> None:
-    # What a function has made is asked for each of them in its part's tests.
+    # Routes that a function makes are tested in their part.
     for part in [part for part in PARTS + PROBES if ".route(" not in code(part)]:
         call = r'^\w+\.(get|post|put|delete)\(\s*"([^"]+)"'
         called = re.findall(call, code(part), re.MULTILINE)
@@ -304,6 +304,13 @@ def test_no_path_breaks_windows() -> None:
 def test_the_changelog_names_every_feature() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     assert [feature for feature in FEATURES if f"`{feature}`" not in text] == []
+
+
+def test_no_comment_begins_with_what_or_who() -> None:
+    comment = r"""^\s*(?:#:?|//|/\*\*|\*|\{#-?)\s+|\"{3}|\{#-?\n"""
+    begins = re.compile(f"(?:{comment})(?:What|Who)\\b.*", re.MULTILINE)
+    texts = [path for path in tracked_files() if path.suffix not in (".png", ".md")]
+    assert [found for path in texts for found in begins.findall(path.read_text())] == []
 
 
 def test_git_ignores_what_set_up_and_tests_leave_behind() -> None:

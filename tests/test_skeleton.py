@@ -1,4 +1,4 @@
-"""What the files of a project do for it, as the tools that read them see it."""
+"""The files of a project, as the tools that read them see them."""
 
 import json
 import os
@@ -187,7 +187,7 @@ def test_ci_gets_the_package_manager_first(render: Render) -> None:
 
 # --- Rules of the code --------------------------------------------------------
 
-#: What the strict settings of tsconfig.json refuse, and with which error.
+#: Code that the strict settings of tsconfig.json refuse, and the error.
 MISTAKES = {
     "TS7006": "export function implicit(a) { return a; }",
     "TS2322": "export const number: number = [1][0];",

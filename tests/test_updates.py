@@ -1,4 +1,4 @@
-"""What an update says and keeps that no random life asks for."""
+"""Updates: what they say and keep that no random life asks for."""
 
 import re
 import shutil

@@ -26,10 +26,10 @@ def node_environment() -> dict[str, str]:
     # Programs in Go, the type checker most of all, spend half of their time
     # collecting garbage, unless they may use a few times more memory.
     own = {"CI": "1", "NO_COLOR": "1", "GOGC": "400"}
-    # What Vitest keeps for its next run, in our packages, serves one folder alone.
+    # Vitest's cache in our packages would serve one folder only.
     own["VITEST_FS_MODULE_CACHE"] = "false"
     quiet = workbench.quiet_environment()
-    # What Wrangler starts by name, as it finds it below a package manager's script.
+    # Programs that Wrangler starts by name, as below a package manager's script.
     own["PATH"] = f"{ROOT}/node_modules/.bin:{quiet['PATH']}"
     return {**quiet, **own}
 

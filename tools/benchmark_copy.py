@@ -1,4 +1,4 @@
-"""What this template adds to the time that Copier itself takes."""
+"""The time that this template adds to Copier's own."""
 
 import shutil
 import statistics

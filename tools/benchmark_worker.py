@@ -1,4 +1,4 @@
-"""What a generated Worker costs beside the smallest Workers that do the same."""
+"""The cost of a generated Worker beside the smallest Workers that do the same."""
 
 import gzip
 import json
@@ -48,7 +48,7 @@ app.use(
 app.get("/health", (c) => c.json({ status: "ok" }));
 export default app;
 """
-# What `agents` imports, and the runtime has only where Cloudflare or Miniflare
+# Modules of `agents` that the runtime has only where Cloudflare or Miniflare
 # brings it.
 EMAIL = "export default { EmailMessage: class {} };"
 WRANGLER = workbench.ROOT / "node_modules/wrangler/wrangler-dist/cli.js"

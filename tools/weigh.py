@@ -56,7 +56,7 @@ Make = Callable[[tuple[str, ...], str], Path]
 
 @dataclass(frozen=True)
 class Weight:
-    """What a part brings to a project, in lines.
+    """The lines that a part brings to a project.
 
     Attributes:
         src: The lines that come to `src/index.ts`.

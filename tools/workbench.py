@@ -1,8 +1,8 @@
-"""What all commands of this repository share: the environment, made on first use.
+"""Shared set-up of all commands: the environment, made on first use.
 
 Python packages and Node.js go into `.venv`, npm packages into `node_modules`.
 Only programs that have no such package come from apt, where a command misses
-them. Needs the standard library alone.
+them. Needs only the standard library.
 """
 
 import http.client

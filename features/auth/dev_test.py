@@ -93,6 +93,20 @@ def test_a_session_opens_the_other_panels_without_the_token(
         use(page, server, "r2", replace(files, shows="API_TOKEN", is_error=True))
 
 
+def test_a_browser_that_drops_the_cookie_is_not_signed_in(
+    server: DevServer, chromium: Browser
+) -> None:
+    dropped = "dropped the cookie.*--local-protocol=https"
+    with opened(chromium, server, refusals=True) as page:
+        # Safari does so with `Secure` cookies on http://localhost.
+        page.route(
+            "**/auth/sessions",
+            lambda route: route.fulfill(status=201, json={"expiresAt": "2027-01-01"}),
+        )
+        use(page, server, "auth", Use("Sign in", dropped, is_error=True))
+        expect(page.get_by_label("API token")).to_have_value(server.token)
+
+
 # --- Code of a user's own -----------------------------------------------------------
 
 IMPORTS = """

@@ -49,7 +49,7 @@ export async function probeScheduled(
 	await env.PROBE.getByName("probe").add(controller.cron);
 }
 
-/** What came in, in order. */
+/** The messages that came in, in order. */
 export class Probe extends DurableObject<Env> {
 	/** Adds one entry. */
 	async add(entry: string): Promise<void> {

@@ -8,6 +8,11 @@ onSubmit("#auth form", async ({ userId, action }) => {
 			userId,
 			operator: true,
 		});
+		if (!(await fetch("/auth/session")).ok) {
+			throw new Error(
+				"This browser has dropped the cookie, as Safari does on http://localhost: start dev with --local-protocol=https.",
+			);
+		}
 		// From here on the cookie, which no script can read, does its work.
 		tokenField.value = "";
 		const until = new Date(expiresAt).toLocaleString();
