@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 
 from parts import FEATURES
@@ -22,6 +23,7 @@ FILES = [
 ]
 
 
+@pytest.mark.full
 def test_the_feature_that_it_describes_works(
     render: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from projects import edit
-from toolchain import commit, link_toolchain, node_environment
+from toolchain import commit, git, link_toolchain, node_environment
 from workbench import NODE
 
 Render = Callable[..., Path]
@@ -61,13 +61,26 @@ def test_a_settled_project_is_deployed(render: Render) -> None:
     assert deploy(project)[1] == "deploy --secrets-file .secrets.production"
 
 
-@pytest.mark.parametrize("path", ["src/index.ts", "wrangler.jsonc", "package.json"])
+@pytest.mark.parametrize(
+    "path", ["src/index.ts", "wrangler.jsonc", "package.json", "README.md"]
+)
 def test_a_conflict_that_is_not_settled_stops_a_deploy(
     render: Render, path: str
 ) -> None:
     project = link_toolchain(render([]))
     commit(project, "Start")
     (project / path).write_text(f"{CONFLICT}\n{read(project, path)}")
+    assert deploy(project)[1] == ""
+
+
+def test_lines_that_an_update_could_not_place_stop_a_deploy(render: Render) -> None:
+    project = link_toolchain(render([]))
+    commit(project, "Start")
+    git(project, "config", "status.showUntrackedFiles", "no")
+    (project / "src/index.ts.rej").touch()
+    printed, ran = deploy(project)
+    assert (ran, "Not merged yet:\nsrc/index.ts.rej" in printed) == ("", True)
+    git(project, "add", "--all")
     assert deploy(project)[1] == ""
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from projects import config, edit, package, readme, replace, texts
 from toolchain import git, release, run_copier
-from tools import write
+from tools import pictures, write
 from workbench import copy_template
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_gallery_is_what_the_template_writes(tmp_path: Path) -> None:
     write.write_gallery(tmp_path)
     assert texts(write.GALLERY) == texts(tmp_path)
@@ -23,7 +24,9 @@ def test_the_readme_says_what_the_features_say() -> None:
     assert write.README.read_text() == write.readme()
 
 
-@pytest.mark.parametrize("name", ["d1-api", "realtime", "none"])
+@pytest.mark.parametrize(
+    "name", ["d1-api", pytest.param("realtime", marks=pytest.mark.full)]
+)
 def test_a_project_that_was_started_from_the_gallery_is_updated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -61,3 +64,10 @@ def test_a_project_that_was_started_from_the_gallery_is_updated(
     result = run_copier("update", "--defaults", "--data=project_name=other", project)
     assert result.returncode != 0
     assert "Keep 'mine', the name of this project" in result.stderr
+
+
+@pytest.mark.full
+def test_the_picture_shows_the_questions_of_today(tmp_path: Path) -> None:
+    pictures.write_session(tmp_path / "session.svg")
+    shown = write.ROOT / "docs/pictures/session.svg"
+    assert shown.read_text() == (tmp_path / "session.svg").read_text()

@@ -360,6 +360,7 @@ def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
     assert texts(quickly.folder) == texts(plainly.folder)
 
 
+@pytest.mark.full
 def test_a_project_of_entries_of_every_kind_passes_its_tests(
     quick: None, template: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ def monorepo(tmp_path: Path) -> Path:
     return top
 
 
+@pytest.mark.full
 def test_a_project_with_hoisted_packages_passes_everything_and_is_updated(
     monorepo: Path, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_the_sdk_goes_through_the_gateway_and_its_failures_stay_here(
     assert "Alice" not in log
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [provider["id"] for provider in parts.PROVIDERS])
 def test_what_people_set_breaks_no_test(name: str, render: Callable[..., Path]) -> None:
     project = link_toolchain(render(parts.MODEL_FEATURES[-1:], ai_provider=name))

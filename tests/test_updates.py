@@ -284,3 +284,57 @@ def test_a_list_that_goes_conflicts_where_the_user_has_an_entry_and_nowhere_else
     assert "MINE" in "".join(sides)
     assert [FIRST_CLASS in side for side in sides] == [False, False]
     assert "logpush" in json5.loads(HUNK.sub("", text))
+
+
+#: Settings of Git, and of Copier, under which people update.
+SETTINGS = {
+    "hidden": "[status]\nshowUntrackedFiles = no",
+    "quoted": "[core]\nquotePath = true",
+    "no prefix": "[diff]\nnoprefix = true",
+    "zdiff3": "[merge]\nconflictStyle = zdiff3",
+    "signed": "[commit]\ngpgSign = true\n[gpg]\nprogram = false",
+    "crlf": "[core]\nautocrlf = true\nsafecrlf = true",
+    "watched": "[core]\nfsmonitor = true",
+    "hooks": "[core]\nhooksPath = HOOKS",
+    "no home": "",
+    "rej": "",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_nothing_is_lost_unseen_whatever_the_settings(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    project = start(KV)
+    mine = 'app.get("/api/mine", (c) => c.text("mine"));'
+    edit(project, "src/index.ts", "// Your code", f"\n{mine}")
+    edited = f'\t\t\t"binding": "{BINDING}",\n\t\t\t"id": "0123",'
+    replace(project / "wrangler.jsonc", f'\t\t\t"binding": "{BINDING}",', edited)
+    commit(project, "Mine")
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks/pre-commit").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "hooks/pre-commit").chmod(0o755)
+    setting = SETTINGS[name].replace("HOOKS", str(tmp_path / "hooks"))
+    (tmp_path / "gitconfig").write_text(f"{setting}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    if name == "no home":
+        monkeypatch.delenv("HOME")
+    options = ["--conflict=rej"] if name == "rej" else []
+
+    for features in ([KV, FIRST], [FIRST]):
+        data = f"--data=features={features}"
+        result = run_copier("update", "--defaults", *options, data, project)
+        assert result.returncode == 0, result.stderr
+        merged = subprocess.run(
+            [NODE, "--run", "check:merge"], cwd=project, capture_output=True, text=True
+        )
+        found = {line.split(":")[0] for line in merged.stderr.splitlines()[1:]}
+        left = {path for path, text in texts(project).items() if "<<<<<<<" in text}
+        left |= {path for path in texts(project) if path.endswith(".rej")}
+        assert found - {""} == left
+        assert (merged.returncode == 0) == (left == set())
+        everything = "".join(texts(project).values())
+        assert mine in everything
+        assert "0123" in everything
+        git(project, "add", "--all")
+        git(project, "-c", "commit.gpgSign=false", "commit", "--no-verify", "-qm", "Up")

@@ -224,10 +224,11 @@ def assert_checked(*directories: Path) -> None:
     configs = []
     for directory in directories:
         manifest = json.loads((directory / "package.json").read_text())
-        _, *commands = manifest["scripts"]["typecheck"].split(" && ")
+        commands = manifest["scripts"]["typecheck"].split(" && ")
         for command in commands:
             program, *options = command.split()
-            assert (program, options[:-1]) in [("tsc", []), ("tsc", ["-p"])]
+            if program != "tsc":
+                continue
             configs.append(directory / (options or ["tsconfig.json"])[-1])
     # One thread: the other processors have tests of their own.
     threads = ["--builders", "1", "--checkers", "1"]

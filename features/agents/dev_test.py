@@ -359,13 +359,14 @@ import { ApiError } from "./base";
 """
 
 
+@full
 @pytest.mark.parametrize(
     ("features", "layout", "has_file"),
     [
         (["agents"], "modules", True),
-        pytest.param(["agents"], "single-file", True, marks=full),
-        pytest.param(["agents"], "single-file", False, marks=full),
-        pytest.param(FEATURES, "single-file", False, marks=full),
+        (["agents"], "single-file", True),
+        (["agents"], "single-file", False),
+        (FEATURES, "single-file", False),
     ],
 )
 def test_a_second_class_of_agents_needs_no_copied_line(
