@@ -311,6 +311,23 @@ def test_the_update_that_brings_a_feature_says_what_to_look_at(
     assert [arriving["arrival"] in text for text in said] == [False, True, False]
 
 
+@pytest.mark.full
+def test_the_commands_after_a_copy_and_after_an_update_work(
+    template: Path, tmp_path: Path
+) -> None:
+    repository, project = tmp_path / "template", tmp_path / "my-worker"
+    shutil.copytree(template, repository)
+    release(repository, "1.0.0")
+    copied = run_copier("copy", "--defaults", repository, project)
+    enter, start, *others = commands_of(copied.stderr)
+    assert others == ["npm install", "npm run dev"]
+    run(["bash", "-ec", f"{enter}\n{start}"], tmp_path)
+    assert git(project, "log", "--format=%s") == "Start from cf-templates\n"
+    updated = run_copier("update", "--defaults", link_toolchain(project))
+    commands = [one for one in commands_of(updated.stderr) if one != "npm install"]
+    run(["bash", "-ec", "\n".join(commands)], project)
+
+
 def commands_of(message: str) -> list[str]:
     """Return the commands that a message tells people to type."""
     return re.findall(r"^ {4}(\S.*)$", message, re.MULTILINE)

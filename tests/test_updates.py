@@ -288,7 +288,6 @@ def test_a_list_that_goes_conflicts_where_the_user_has_an_entry_and_nowhere_else
 
 #: Settings of Git, and of Copier, under which people update.
 SETTINGS = {
-    "hidden": "[status]\nshowUntrackedFiles = no",
     "quoted": "[core]\nquotePath = true",
     "no prefix": "[diff]\nnoprefix = true",
     "zdiff3": "[merge]\nconflictStyle = zdiff3",
@@ -297,11 +296,13 @@ SETTINGS = {
     "watched": "[core]\nfsmonitor = true",
     "hooks": "[core]\nhooksPath = HOOKS",
     "no home": "",
-    "rej": "",
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    ["hidden", "rej", *(pytest.param(one, marks=pytest.mark.full) for one in SETTINGS)],
+)
 def test_nothing_is_lost_unseen_whatever_the_settings(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -314,7 +315,8 @@ def test_nothing_is_lost_unseen_whatever_the_settings(
     (tmp_path / "hooks").mkdir()
     (tmp_path / "hooks/pre-commit").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "hooks/pre-commit").chmod(0o755)
-    setting = SETTINGS[name].replace("HOOKS", str(tmp_path / "hooks"))
+    setting = {"hidden": "[status]\nshowUntrackedFiles = no", **SETTINGS}.get(name, "")
+    setting = setting.replace("HOOKS", str(tmp_path / "hooks"))
     (tmp_path / "gitconfig").write_text(f"{setting}\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     if name == "no home":
