@@ -29,26 +29,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out what only `--full` runs, and let each process begin with slow tests.
+    """Leave out what only `--full` runs, and let each process begin with long tests.
 
     Else one process would end alone with them: `--dist worksteal` gives each an equal
     share of what is next to each other.
     """
+    long = [item for item in items if item.get_closest_marker("full")]
     if not config.getoption("full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
+        left_out, long = long, []
         items[:] = [item for item in items if item not in left_out]
         names = [item.nodeid.split("[")[0].replace("::", " ") for item in left_out]
         getattr(config, "workeroutput", {})["left_out"] = names
         LEFT_OUT.update(names)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    others = [item for item in items if item not in slow]
+    others = [item for item in items if item not in long]
     size = -(-len(others) // processes)
     items[:] = [
         item
         for process in range(processes)
         for item in (
-            *slow[process::processes],
+            *long[process::processes],
             *others[process * size : (process + 1) * size],
         )
     ]

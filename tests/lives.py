@@ -718,7 +718,7 @@ def _has(text: str, wanted: str) -> bool:
 RELEASES = [
     [
         ("base/base/worker.ts", "No such route.", "Not a route."),
-        ("template/README.md.jinja", "checks everything,", "checks all,"),
+        ("template/README.md.jinja", "checks lint and types,", "checks all,"),
     ],
     [
         ("template/wrangler.jsonc.jinja", "A query may hold", "Queries may hold"),

@@ -305,7 +305,6 @@ def difference(tree: Tree, expected: Tree) -> str:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", range(SHARES))
 def test_what_users_do_survives_updates(
     share: int,

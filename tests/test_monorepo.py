@@ -8,17 +8,16 @@ import pytest
 from dev_server import serve
 from parts import FEATURES
 from projects import edit, texts
-from toolchain import git, node, release, run, run_copier
-from workbench import NODE, ROOT, copy_template
+from toolchain import git, release, run, run_copier
+from workbench import NPM, copy_template
 
 
 @pytest.fixture
 def monorepo(tmp_path: Path) -> Path:
-    """The top of a repository with a workspace, its packages and a formatter."""
+    """The top of a repository with a workspace and a formatter."""
     top = tmp_path / "mono repo"
     top.mkdir()
     git(top, "init", "--quiet")
-    (top / "node_modules").symlink_to(ROOT / "node_modules")
     (top / ".gitignore").write_text("node_modules\n")
     workspace = {"name": "top", "private": True, "workspaces": ["packages/*"]}
     (top / "package.json").write_text(json.dumps(workspace))
@@ -51,11 +50,18 @@ def test_a_project_with_hoisted_packages_passes_everything_and_is_updated(
     assert updated.returncode == 0, updated.stderr
     assert git(monorepo, "ls-files", "--unmerged") == ""
 
-    for script in ("check", "typecheck"):
-        run([NODE, "--run", script], project)
-    node(project, "wrangler", "deploy", "--dry-run")
-    node(project, "vitest", "run", "test/base.test.ts")
-    node(monorepo, "biome", "check", "packages")
+    run([NPM, "install"], monorepo)
+    assert not (project / "node_modules/wrangler").exists()
+    commands = [
+        "PATH=${PATH#*:} # without the packages of this repository",
+        "npm run check",
+        "npm run typecheck",
+        "npm test -- test/base.test.ts",
+        "npx wrangler deploy --dry-run",
+        "cd ../..",
+        "npx biome check packages",
+    ]
+    run(["bash", "-ec", "\n".join(commands)], project)
     with serve(project) as server:
         assert server.http.get("/api/mine").text == "mine"
 

@@ -23,7 +23,7 @@ IMPORT = re.compile(
 )
 #: Where people are told of features, which they may be by name.
 TELLS = {
-    *("docs", "examples", "gallery", ".md", ".png"),
+    *("docs", "gallery", ".md"),
     *("extensions/presets.yml", "tests/test_repository.py"),
 }
 #: Which features are named outside of their folders, by folder of a part or by file.
@@ -208,16 +208,10 @@ def test_a_module_has_one_default_or_namespace_name_everywhere() -> None:
     assert {m: f for m, f in forms.items() if len(f) > 1} == {}
 
 
-def top_level_names(part: Path, exported: bool = True) -> list[str]:
-    """Return what the code of a part declares at its top level.
-
-    Args:
-        part: The part.
-        exported: Whether to count what it exports.
-    """
+def top_level_names(part: Path) -> list[str]:
+    """Return the names that the code of a part declares at its top level."""
     declaration = r"(?:async )?(?:const|let|function|class|type) (\w+)"
-    export = "(?:export )?" if exported else ""
-    return re.findall(f"^{export}{declaration}", code(part), re.MULTILINE)
+    return re.findall(f"^(?:export )?{declaration}", code(part), re.MULTILINE)
 
 
 def test_no_two_parts_declare_one_name() -> None:

@@ -288,7 +288,7 @@ def test_an_update_ends_with_the_commands_that_find_what_went_wrong(
 
     assert result.returncode == 0
     assert commands_of(result.stderr) == [
-        "git status",
+        "git status -u",
         "npm run check:merge",
         "npm install",
         "npm run check && npm run typecheck && npm run test",

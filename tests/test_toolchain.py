@@ -136,7 +136,6 @@ def test_a_project_with_the_longest_name_is_formatted(
 
 
 @pytest.mark.full
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("projects", "date"),
     [
@@ -173,7 +172,6 @@ def test_the_sources_type_check_where_they_stand() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.slow
 def test_the_tests_of_a_preset_pass_each_in_a_runtime_of_its_own(
     project: Project,
 ) -> None:

@@ -68,7 +68,9 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     template = copy_template(tmp_path_factory.mktemp("releases"))
     release(template, "1.0.0")
-    replace(template / "template/README.md.jinja", "checks everything,", "checks all,")
+    replace(
+        template / "template/README.md.jinja", "checks lint and types,", "checks all,"
+    )
     release(template, "1.1.0")
     return template
 
@@ -214,7 +216,7 @@ def test_the_recorded_answers_render_the_same_project(
 
 def test_the_commands_after_an_update_show_conflicts(start: Start) -> None:
     project = start()
-    replace(project / "README.md", "checks everything,", "is for the operators,")
+    replace(project / "README.md", "checks lint and types,", "is for the operators,")
     commit(project, "Edit")
     result = run_copier("update", "--defaults", project)
     assert result.returncode == 0

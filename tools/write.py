@@ -121,8 +121,8 @@ def write_gallery(folder: Path = GALLERY) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     release = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     version = release["project"]["version"]
-    with tempfile.TemporaryDirectory() as name:
-        template = workbench.copy_template(Path(name))
+    with tempfile.TemporaryDirectory() as checkout:
+        template = workbench.copy_template(Path(checkout))
         for name, answers in gallery_projects().items():
             project = folder / name
             make(template, project, project_name=name, **answers)
@@ -164,8 +164,9 @@ npm run dev
 ```
 
 Then give the project its name: `name` in `wrangler.jsonc` and in `package.json`.
-Queues, databases and buckets keep the names that they have; change those before the
-first deploy, in `wrangler.jsonc` and in the code, if your account has them already.
+Queues, databases and buckets keep the names that they have, and rate limits their
+`namespace_id`; change those before the first deploy, in `wrangler.jsonc` and in the
+code, if your account has them already.
 
 Commit, and `copier update` works as if Copier had made the project. Once,
 `copier update --data project_name=myapp` takes the new name into the README.
@@ -203,44 +204,39 @@ def code(ids: list[str]) -> str:
 
 def readme() -> str:
     """Returns README.md with what it says of the features and of the toolchain."""
-    oldest, newest = json.loads((ROOT / "package.json").read_text("utf-8"))["config"][
-        "compatibilityDates"
-    ]
+    manifest = json.loads((ROOT / "package.json").read_text("utf-8"))
+    oldest, newest = manifest["config"]["compatibilityDates"]
     by_group = sorted(
         catalog("feature"), key=lambda part: (part["group"], part["order"])
     )
-    features = "".join(
-        f"| {part['group']} | `{part['id']}` | {part['help']} |\n" for part in by_group
-    )
-    points = "".join(
-        f"| `{preset['id']}` | {code(preset['features'])} | {preset['help']} |\n"
-        for preset in presets()
-    )
+    rows = [(part["group"], f"`{part['id']}`", part["help"]) for part in by_group]
     text = README.read_text("utf-8")
-    for pattern, new in (
-        (
-            r"(?s)(<!-- features -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /features -->)",
-            features,
-        ),
-        (r"(?s)(<!-- presets -->\n(?:[^\n]*\n){3}).*?(?=\n?<!-- /presets -->)", points),
-    ):
-        text = replaced(text, pattern, rf"\g<1>{new}")
+    text = filled(text, "features", ("group", "feature", "what the Worker gets"), rows)
+    rows = [(f"`{one['id']}`", code(one["features"]), one["help"]) for one in presets()]
+    text = filled(text, "presets", ("starting point", "features", "for"), rows)
     dates = r"(\| `compatibility_date` \| from )\S+ to [\d-]+(.*\| )[\d-]+( \|)"
-    return replaced(text, dates, rf"\g<1>{oldest} to {newest}\g<2>{newest}\g<3>")
+    return re.sub(dates, rf"\g<1>{oldest} to {newest}\g<2>{newest}\g<3>", text)
 
 
-def replaced(text: str, pattern: str, new: str) -> str:
-    """Returns a text with the one place that matches a pattern replaced."""
-    text, count = re.subn(pattern, new, text)
-    assert count == 1, pattern
-    return text
+def filled(text: str, mark: str, head: tuple, rows: list[tuple]) -> str:
+    """Returns a text with a table between `<!-- mark -->` and `<!-- /mark -->`."""
+    lines = [head, ("---",) * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return between(text, mark, table)
+
+
+def between(text: str, mark: str, new: str) -> str:
+    """Returns a text with another one between `<!-- mark -->` and `<!-- /mark -->`."""
+    before, opening, rest = text.partition(f"<!-- {mark} -->\n")
+    _, closing, after = rest.partition(f"\n<!-- /{mark} -->")
+    assert closing, mark
+    return f"{before}{opening}\n{new}\n{closing}{after}"
 
 
 def write_readme() -> None:
     """Writes README.md anew, with the diff of an update that really happened."""
-    fenced = f"<!-- diff -->\n\n```diff\n{update_diff()}```\n\n<!-- /diff -->"
-    text = replaced(readme(), r"(?s)<!-- diff -->.*<!-- /diff -->", "DIFF")
-    README.write_text(text.replace("DIFF", fenced), "utf-8")
+    text = between(readme(), "diff", f"```diff\n{update_diff()}```")
+    README.write_text(text, "utf-8")
 
 
 def update_diff() -> str:
@@ -312,6 +308,8 @@ def main() -> None:
         sys.exit(__doc__)
     workbench.set_up_python()
     workbench.set_up_npm("Setting up npm packages in node_modules")
+    if "pictures" in names:
+        workbench.set_up_programs()
     if Path(sys.prefix) != workbench.VENV:
         os.execv(workbench.PYTHON, [workbench.PYTHON, *sys.argv])
     for name in names:

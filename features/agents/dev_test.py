@@ -17,7 +17,8 @@ from dev_server import DevServer, serve
 from internet import MODEL_KEY, Model
 from parts import FEATURES
 from projects import edit
-from toolchain import assert_checked, link_toolchain, node, run_tests
+from toolchain import assert_checked, link_toolchain, node, run, run_tests
+from workbench import NODE
 
 full = pytest.mark.full
 
@@ -525,3 +526,15 @@ def test_a_page_of_the_users_shows_the_agents_when_the_demo_is_deleted(
     with serve(project) as server, opened(chromium, server, path="/") as page:
         page.get_by_label("API token").fill(server.token)
         open_agent(page)
+
+
+@full
+def test_a_client_that_does_not_build_is_all_that_the_type_check_blames(
+    render: Callable[..., Path],
+) -> None:
+    project = link_toolchain(render(["agents", "assets"]))
+    client = project / "client/agents.tsx"
+    client.write_text(f'import "./missing";\n{client.read_text()}')
+    with pytest.raises(AssertionError, match="Could not resolve") as failed:
+        run([NODE, "--run", "typecheck"], project)
+    assert "error TS" not in str(failed.value)
