@@ -49,12 +49,15 @@ def test_a_project_that_was_started_from_the_gallery_is_updated(
 
     features = write.gallery_projects()[name]["features"]
     added = f"--data=features={[*features, 'queues']}"
-    for data in ([added], [added, "--data=project_name=mine"]):
+    renamed = [f"--data={key}=mine" for key in ("project_name", "resource_name")]
+    # Resources that are deployed keep their names.
+    named = renamed[:1] if name == "d1-api" else renamed
+    for data, resource in ([added], name), (named, name if named[1:] == [] else "mine"):
         result = run_copier("update", "--defaults", *data, project)
         assert result.returncode == 0, result.stderr
         assert git(project, "ls-files", "--unmerged") == ""
         assert config(project)["name"] == package(project)["name"] == "mine"
-        assert f'"{name}-requests"' in (project / "src/index.ts").read_text()
+        assert f'"{resource}-requests"' in (project / "src/index.ts").read_text()
         if name == "d1-api":
             assert config(project)["d1_databases"][0]["database_id"] == "0123"
         git(project, "add", "--all")

@@ -433,7 +433,6 @@ def test_ctrl_c_ends_without_a_file(
     ("question", "answer", "said"),
     [
         ("project_name", "other", "Keep 'living', the name of this project"),
-        ("resource_name", "other", "Keep 'living', the name that deployed"),
         ("layout", "modules", "Keep 'single-file', the layout of this project"),
         ("preset", "d1-api", "Leave it out, or write the list of features"),
     ],

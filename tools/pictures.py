@@ -52,7 +52,7 @@ def _record(folder: Path) -> tuple[list[Row], list[Row]]:
     environment = _environment(folder)
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.Stream(screen)
-    stream.feed(f"$ {COMMAND}\r\n")
+    stream.feed(f"$ uvx {COMMAND}\r\n")
     copier = pexpect.spawn(
         f"{workbench.VENV}/bin/{COMMAND}",
         cwd=str(folder),

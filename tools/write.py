@@ -163,13 +163,15 @@ cp .dev.vars.example .dev.vars   # and fill it in
 npm run dev
 ```
 
-Then give the project its name: `name` in `wrangler.jsonc` and in `package.json`.
-Queues, databases and buckets keep the names that they have, and rate limits their
-`namespace_id`; change those before the first deploy, in `wrangler.jsonc` and in the
-code, if your account has them already.
+A copy of the folder does as well, followed by `npm install`. Then give the project its
+name, as `name` in `wrangler.jsonc` and in `package.json`, delete the button in its
+README, which deploys ours, and commit. From here on, `uvx copier update` works as if
+Copier had made the project. The first one, before the first deploy, takes your name
+into the README, and into those of queues, databases and the like:
 
-Commit, and `copier update` works as if Copier had made the project. Once,
-`copier update --data project_name=myapp` takes the new name into the README.
+```sh
+uvx copier update --skip-answered --data project_name=myapp --data resource_name=myapp
+```
 
 `npm create cloudflare` prints `wrangler.jsonc` anew: without the commas at the ends of
 lists, and without the flags and the traces. Put back `compatibility_flags` and
@@ -264,12 +266,13 @@ def update_diff() -> str:
         run(project, [*git, "init"], *commit)
         added = "features=[auth, analytics]"
         run(project, [*copier, "update", "--defaults", "--data", added])
-        shown = ["diff", "--unified=1", "--", "wrangler.jsonc"]
+        shown = ["diff", "--unified=0", "--", "wrangler.jsonc"]
         diff = subprocess.run(
             [*git, *shown], cwd=project, check=True, capture_output=True, text=True
         ).stdout
         assert own in source.read_text("utf-8")
-    return "".join(re.split("(?m)^(?=@@)", diff, maxsplit=1)[1:])
+    hunks = "".join(re.split("(?m)^(?=@@)", diff, maxsplit=1)[1:])
+    return f"$ uvx copier update --defaults --data '{added}'\n{hunks}"
 
 
 # --- pictures ---------------------------------------------------------------------
