@@ -165,10 +165,8 @@ def test_a_file_of_the_users_own_brings_routes_classes_jobs_and_consumers(
     many = [feature for feature in FEATURES if not oracle.classes([feature])]
     projects = [
         add_links(render(features, layout=layout, project_name=f"{title}-{layout}"))
-        for title, features, layout in (
-            *(("few", few, layout) for layout in LAYOUTS),
-            ("many", many, "modules"),
-        )
+        for title, features in (("few", few), ("many", many))
+        for layout in LAYOUTS
     ]
     assert_clean(*projects)
     assert_tests_pass(*(project / "test/links.test.ts" for project in projects))

@@ -84,10 +84,13 @@ def code_lines(project: Path) -> int:
 
 
 def region(path: Path, part: str) -> int:
-    """Returns how many lines a part's region has, with an empty one; 0 without one."""
+    """Returns how many lines a part's region has; 0 without one.
+
+    With an empty line, which stands in the region of code, and below that of a README.
+    """
     text = path.read_text("utf-8")
     found = re.search(rf"#region {part}\b.*\n(?:.*\n)*?.*#endregion {part}\b", text)
-    return len(found[0].splitlines()) + 1 if found else 0
+    return len(found[0].splitlines()) + (path.suffix == ".md") if found else 0
 
 
 def tests_of(project: Path, part: str) -> int:

@@ -189,8 +189,8 @@ export async function readJson<E extends AppEnv, Output>(
 	}
 	return parseInput(schema, body);
 }
-// #endregion base
 
+// #endregion base
 // #region origin
 /** Refuses the pages of sites that are neither this one nor allowed: 403. */
 export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
@@ -202,8 +202,8 @@ export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
 		throw new ApiError(403, "foreign_origin", message);
 	}
 }
-// #endregion origin
 
+// #endregion origin
 // #region access
 /** Returns the token of `Authorization: Bearer <token>`, or "". */
 export function bearerToken<E extends AppEnv>(c: Context<E>): string {
@@ -234,6 +234,7 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	await next();
 });
+
 // #endregion access
 
 app.use(limitChanges);
@@ -462,15 +463,15 @@ export async function* modelText(
 		clearTimeout(timer);
 	}
 }
-// #endregion provider
 
+// #endregion provider
 // #region assets
 const api = new Hono<AppEnv>();
 api.get("/api/hello", (c) => c.json({ name }));
 
 app.route("/", api);
-// #endregion assets
 
+// #endregion assets
 // #region agents
 /** How many messages an agent keeps, and how much of them the model gets. */
 const MESSAGES_KEPT = 100;
@@ -838,8 +839,8 @@ async function readTicket(env: Env, ticket: string, aud: string) {
 }
 
 app.route("/", agents);
-// #endregion agents
 
+// #endregion agents
 // #region rate-limit
 /** Must equal `period` in wrangler.jsonc: the limiter does not tell. */
 const PERIOD_SECONDS = 60;
@@ -878,6 +879,7 @@ function addressOf(c: Context<AppEnv>): string {
 	const address = c.req.header("CF-Connecting-IP") ?? "unknown";
 	return isIPv6(address) ? `${convertIPv6ToBinary(address) >> 64n}` : address;
 }
+
 // #endregion rate-limit
 
 // Your code

@@ -183,8 +183,8 @@ export async function readJson<E extends AppEnv, Output>(
 	}
 	return parseInput(schema, body);
 }
-// #endregion base
 
+// #endregion base
 // #region user
 /** The id of a user: 1 to 96 bytes of UTF-8 without control characters. */
 export const userIdSchema = z
@@ -194,8 +194,8 @@ export const userIdSchema = z
 		(id) => new TextEncoder().encode(id).length <= 96,
 		"Must have at most 96 bytes of UTF-8",
 	);
-// #endregion user
 
+// #endregion user
 // #region access
 /** Returns the token of `Authorization: Bearer <token>`, or "". */
 export function bearerToken<E extends AppEnv>(c: Context<E>): string {
@@ -226,6 +226,7 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	await next();
 });
+
 // #endregion access
 
 // Your middleware
@@ -362,6 +363,7 @@ export class Reminder extends DurableObject<Env> {
 }
 
 app.route("/", reminders);
+
 // #endregion alarms
 
 // Your code

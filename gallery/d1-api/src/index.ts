@@ -186,8 +186,8 @@ export async function readJson<E extends AppEnv, Output>(
 	}
 	return parseInput(schema, body);
 }
-// #endregion base
 
+// #endregion base
 // #region origin
 /** Refuses the pages of sites that are neither this one nor allowed: 403. */
 export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
@@ -199,8 +199,8 @@ export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
 		throw new ApiError(403, "foreign_origin", message);
 	}
 }
-// #endregion origin
 
+// #endregion origin
 // #region user
 /** The id of a user: 1 to 96 bytes of UTF-8 without control characters. */
 export const userIdSchema = z
@@ -210,8 +210,8 @@ export const userIdSchema = z
 		(id) => new TextEncoder().encode(id).length <= 96,
 		"Must have at most 96 bytes of UTF-8",
 	);
-// #endregion user
 
+// #endregion user
 // #region access
 /** Returns the token of `Authorization: Bearer <token>`, or "". */
 export function bearerToken<E extends AppEnv>(c: Context<E>): string {
@@ -250,6 +250,7 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	await next();
 });
+
 // #endregion access
 
 app.use(limitChanges);
@@ -389,8 +390,8 @@ auth.delete("/auth/session", async (c) => {
 });
 
 app.route("/", auth);
-// #endregion auth
 
+// #endregion auth
 // #region d1
 const newNote = z.strictObject({
 	title: z.string().trim().min(1).max(200),
@@ -493,8 +494,8 @@ export async function deleteNote(env: Env, id: number): Promise<boolean> {
 }
 
 app.route("/", notes);
-// #endregion d1
 
+// #endregion d1
 // #region rate-limit
 /** Must equal `period` in wrangler.jsonc: the limiter does not tell. */
 const PERIOD_SECONDS = 60;
@@ -533,6 +534,7 @@ function addressOf(c: Context<AppEnv>): string {
 	const address = c.req.header("CF-Connecting-IP") ?? "unknown";
 	return isIPv6(address) ? `${convertIPv6ToBinary(address) >> 64n}` : address;
 }
+
 // #endregion rate-limit
 
 // Your code

@@ -184,8 +184,8 @@ export async function readJson<E extends AppEnv, Output>(
 	}
 	return parseInput(schema, body);
 }
-// #endregion base
 
+// #endregion base
 // #region access
 /** Returns the token of `Authorization: Bearer <token>`, or "". */
 export function bearerToken<E extends AppEnv>(c: Context<E>): string {
@@ -216,6 +216,7 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	await next();
 });
+
 // #endregion access
 
 // Your middleware
@@ -309,6 +310,7 @@ database.get("/db/tables", operatorOnly, async (c) => {
 });
 
 app.route("/", database);
+
 // #endregion hyperdrive
 
 // Your code

@@ -179,6 +179,7 @@ export async function readJson<E extends AppEnv, Output>(
 	}
 	return parseInput(schema, body);
 }
+
 // #endregion base
 
 // Your middleware

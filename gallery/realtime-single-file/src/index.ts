@@ -188,8 +188,8 @@ export async function readJson<E extends AppEnv, Output>(
 	}
 	return parseInput(schema, body);
 }
-// #endregion base
 
+// #endregion base
 // #region origin
 /** Refuses the pages of sites that are neither this one nor allowed: 403. */
 export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
@@ -201,8 +201,8 @@ export function requireTrustedOrigin<E extends AppEnv>(c: Context<E>): void {
 		throw new ApiError(403, "foreign_origin", message);
 	}
 }
-// #endregion origin
 
+// #endregion origin
 // #region user
 /** The id of a user: 1 to 96 bytes of UTF-8 without control characters. */
 export const userIdSchema = z
@@ -212,8 +212,8 @@ export const userIdSchema = z
 		(id) => new TextEncoder().encode(id).length <= 96,
 		"Must have at most 96 bytes of UTF-8",
 	);
-// #endregion user
 
+// #endregion user
 // #region access
 /** Returns the token of `Authorization: Bearer <token>`, or "". */
 export function bearerToken<E extends AppEnv>(c: Context<E>): string {
@@ -252,6 +252,7 @@ export const operatorOnly = createMiddleware<AppEnv>(async (c, next) => {
 	}
 	await next();
 });
+
 // #endregion access
 
 app.use(limitChanges);
@@ -342,8 +343,8 @@ export class ChatRoom extends DurableObject<Env> {
 }
 
 app.route("/", chat);
-// #endregion websockets
 
+// #endregion websockets
 // #region auth
 const SESSION_SECONDS = 24 * 60 * 60;
 
@@ -468,15 +469,15 @@ auth.delete("/auth/session", async (c) => {
 });
 
 app.route("/", auth);
-// #endregion auth
 
+// #endregion auth
 // #region assets
 const api = new Hono<AppEnv>();
 api.get("/api/hello", (c) => c.json({ name }));
 
 app.route("/", api);
-// #endregion assets
 
+// #endregion assets
 // #region rate-limit
 /** Must equal `period` in wrangler.jsonc: the limiter does not tell. */
 const PERIOD_SECONDS = 60;
@@ -515,6 +516,7 @@ function addressOf(c: Context<AppEnv>): string {
 	const address = c.req.header("CF-Connecting-IP") ?? "unknown";
 	return isIPv6(address) ? `${convertIPv6ToBinary(address) >> 64n}` : address;
 }
+
 // #endregion rate-limit
 
 // Your code
