@@ -1,7 +1,9 @@
 """A project in a monorepo: repository, packages and a formatter are above it."""
 
 import json
+import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -9,7 +11,7 @@ from dev_server import serve
 from parts import FEATURES
 from projects import edit, texts
 from toolchain import git, release, run, run_copier
-from workbench import NPM, copy_template
+from workbench import NPM, ROOT, copy_template
 
 
 @pytest.fixture
@@ -76,3 +78,18 @@ def test_a_package_of_a_pnpm_workspace_does_not_split_it(
         result = run_copier("copy", "--defaults", *answers, template, project)
         assert result.returncode == 0, result.stderr
         assert ("pnpm-workspace.yaml" in texts(project)) == brings
+
+
+@pytest.mark.full
+def test_a_pnpm_workspace_installs_with_the_lines_of_the_guide(
+    monorepo: Path, template: Path
+) -> None:
+    guide = (ROOT / "docs/monorepo.md").read_text()
+    (lines,) = re.findall(r"```yaml\n(  allowBuilds:\n(?:    .*\n)*)", guide)
+    settings = f"packages: [packages/*]\n{dedent(lines)}"
+    (monorepo / "pnpm-workspace.yaml").write_text(settings)
+    project = monorepo / "packages/api"
+    answers = [f"--data=features={FEATURES}", "--data=package_manager=pnpm"]
+    assert run_copier("copy", "--defaults", *answers, template, project).returncode == 0
+    commands = ["pnpm install", "pnpm run check", "pnpm run typecheck"]
+    run(["bash", "-ec", "\n".join(commands)], project)
