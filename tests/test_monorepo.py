@@ -86,7 +86,7 @@ def test_a_pnpm_workspace_installs_with_the_lines_of_the_guide(
 ) -> None:
     guide = (ROOT / "docs/monorepo.md").read_text()
     (lines,) = re.findall(r"```yaml\n(  allowBuilds:\n(?:    .*\n)*)", guide)
-    settings = f"packages: [packages/*]\n{dedent(lines)}"
+    settings = f"packages: [packages/*]\nstoreDir: ../store\n{dedent(lines)}"
     (monorepo / "pnpm-workspace.yaml").write_text(settings)
     project = monorepo / "packages/api"
     answers = [f"--data=features={FEATURES}", "--data=package_manager=pnpm"]
