@@ -159,7 +159,7 @@ ROWS
 ```sh
 npm create cloudflare@latest myapp -- --template={SOURCE}/tree/main/gallery/realtime
 cd myapp
-cp .dev.vars.example .dev.vars   # and fill it in
+cp .dev.vars.example .dev.vars  # openssl rand -hex 32 makes a good API_TOKEN
 npm run dev
 ```
 
