@@ -54,7 +54,7 @@ PROVIDER_SETS = [
 def set_id(features: list[str] | str) -> str:
     """Name a set of features in a test's id and in a project's name.
 
-    What is no list names itself, as providers and dates do.
+    Anything that is not a list is its own name, as providers and dates are.
     """
     if features == FEATURES:
         return "all"
