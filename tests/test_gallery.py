@@ -25,10 +25,17 @@ def test_the_readme_says_what_the_features_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["d1-api", pytest.param("realtime", marks=pytest.mark.full)]
+    ("name", "renamed"),
+    [
+        # With a resource that is deployed, and with none.
+        ("d1-api", ["project_name"]),
+        pytest.param(
+            "realtime", ["project_name", "resource_name"], marks=pytest.mark.full
+        ),
+    ],
 )
 def test_a_project_that_was_started_from_the_gallery_is_updated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, renamed: list[str]
 ) -> None:
     template = copy_template(tmp_path / "template")
     release(template, "0.1.0")
@@ -49,10 +56,9 @@ def test_a_project_that_was_started_from_the_gallery_is_updated(
 
     features = write.gallery_projects()[name]["features"]
     added = f"--data=features={[*features, 'queues']}"
-    renamed = [f"--data={key}=mine" for key in ("project_name", "resource_name")]
-    # Resources that are deployed keep their names.
-    named = renamed[:1] if name == "d1-api" else renamed
-    for data, resource in ([added], name), (named, name if named[1:] == [] else "mine"):
+    named = [f"--data={key}=mine" for key in renamed]
+    resources = "mine" if "resource_name" in renamed else name
+    for data, resource in ([added], name), (named, resources):
         result = run_copier("update", "--defaults", *data, project)
         assert result.returncode == 0, result.stderr
         assert git(project, "ls-files", "--unmerged") == ""

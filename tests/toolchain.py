@@ -227,9 +227,9 @@ def assert_checked(*directories: Path) -> None:
         commands = manifest["scripts"]["typecheck"].split(" && ")
         for command in commands:
             program, *options = command.split()
-            if program != "tsc":
-                continue
-            configs.append(directory / (options or ["tsconfig.json"])[-1])
+            assert program in ("node", "tsc", "vite")
+            if program == "tsc":
+                configs.append(directory / (options or ["tsconfig.json"])[-1])
     # One thread: the other processors have tests of their own.
     threads = ["--builders", "1", "--checkers", "1"]
     node(ROOT, "tsc", "--build", *threads, *map(str, configs))

@@ -176,7 +176,7 @@ uvx copier update --skip-answered --data project_name=myapp --data resource_name
 `npm create cloudflare` prints `wrangler.jsonc` anew: without the commas at the ends of
 lists, and without the flags and the traces. Put back `compatibility_flags` and
 `observability`. Where an update adds to such a list, Git shows a conflict: keep both
-entries. The deploy button and a plain copy of the folder change nothing.
+entries. A plain copy of the folder changes nothing.
 
 `python3 tools/write.py gallery` writes this folder.
 """
@@ -278,7 +278,7 @@ def update_diff() -> str:
 # --- pictures ---------------------------------------------------------------------
 
 
-def write_pictures(folder: Path = ROOT / "docs/pictures") -> None:
+def write_pictures() -> None:
     """Writes the pictures of README.md: a session, and the demo of `realtime`."""
     from tools import pictures
 
@@ -286,6 +286,7 @@ def write_pictures(folder: Path = ROOT / "docs/pictures") -> None:
     from demo import started_chromium, take_picture
     from dev_server import serve
 
+    folder = ROOT / "docs/pictures"
     pictures.write_session(folder / "session.svg")
     with tempfile.TemporaryDirectory() as name, started_chromium() as chromium:
         template = workbench.copy_template(Path(name, "template"))
