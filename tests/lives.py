@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import oracle
 from parts import NEWEST
+from releases import TREE, VERSIONS, features_of
 
 #: A project: the text of each file, by path.
 Tree = dict[str, str]
@@ -22,12 +23,12 @@ class Answers:
     """The answers that a project is made from.
 
     Attributes:
-        version: The release of the template, from 0.
+        version: The release of the template, by its place in `VERSIONS`.
         features: The chosen features, in the order of the catalog.
         ai_provider: Whose model answers; the default where nothing asks one.
     """
 
-    version: int = 0
+    version: int = VERSIONS.index(TREE)
     features: tuple[str, ...] = ()
     ai_provider: str = oracle.DEFAULT
     package_manager: str = "npm"
@@ -37,7 +38,8 @@ class Answers:
 
     def settled(self) -> "Answers":
         """Return them as they are recorded: in order, and only what was asked."""
-        features = tuple(f for f in oracle.FEATURES if f in self.features)
+        known = features_of(VERSIONS[self.version])
+        features = tuple(feature for feature in known if feature in self.features)
         after = replace(self, features=features)
         return after if after.provider() else replace(after, ai_provider=oracle.DEFAULT)
 
@@ -526,10 +528,10 @@ class Update:
     releases: int = 0
     answers: dict[str, object] = field(default_factory=dict)
 
-    def next(self, before: Answers, newest: int) -> Answers:
-        """Return the answers after it, where `newest` is the last release."""
+    def next(self, before: Answers) -> Answers:
+        """Return the answers after it."""
         features = set(before.features) ^ set(self.toggled)
-        version = min(before.version + self.releases, newest)
+        version = min(before.version + self.releases, len(VERSIONS) - 1)
         after = replace(before, features=tuple(features), version=version)
         return replace(after, **self.answers).settled()
 
@@ -713,29 +715,6 @@ def _has(text: str, wanted: str) -> bool:
 
 
 # --- Lives that are always played -------------------------------------------------
-
-#: Changes of later releases: a line in files of many kinds.
-RELEASES = [
-    [
-        ("base/base/worker.ts", "No such route.", "Not a route."),
-        ("template/README.md.jinja", "checks lint and types,", "checks all,"),
-    ],
-    [
-        ("template/wrangler.jsonc.jinja", "A query may hold", "Queries may hold"),
-        ("template/AGENTS.md.jinja", "## Rules", "## What to keep to"),
-        ("base/base/worker.test.ts", "import", "// Of the Worker.\nimport"),
-    ],
-    [
-        ("features/websockets/worker.ts", "/** ", "/** By the way: "),
-        ("features/queues/feature.yml", "retry_delay: 300", "retry_delay: 301"),
-        ("package.json", '"vitest": "', '"vitest": "0'),
-        (
-            "template/vitest.config.ts.jinja",
-            "testTimeout: 20_000",
-            "testTimeout: 9_999",
-        ),
-    ],
-]
 
 #: A life that is short enough for plain Copier.
 SHORT_LIFE = Life(

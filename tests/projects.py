@@ -1,6 +1,7 @@
 """Reads and edits generated projects, as their users do."""
 
 import copy
+import difflib
 import functools
 import json
 from pathlib import Path
@@ -55,3 +56,19 @@ def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1, old
     path.write_text(text.replace(old, new))
+
+
+def difference(tree: dict[str, str], expected: dict[str, str]) -> str:
+    """Return the lines in which a project differs from what it should be."""
+    return "\n".join(
+        line
+        for path in sorted(tree.keys() | expected.keys())
+        if tree.get(path) != expected.get(path)
+        for line in difflib.unified_diff(
+            expected.get(path, "").splitlines(),
+            tree.get(path, "").splitlines(),
+            f"expected {path}",
+            f"found {path}",
+            lineterm="",
+        )
+    )
