@@ -12,13 +12,17 @@ from parts import FEATURES
 from toolchain import git, release
 from workbench import ROOT, copy_template
 
-#: The commits of the releases, by version (releases.yml); without those that this
-#: clone does not have, as a shallow one has none.
-RECORDED = {
-    version: commit
-    for version, commit in yaml.safe_load((ROOT / "releases.yml").read_text()).items()
-    if not subprocess.run(["git", "cat-file", "-e", commit], cwd=ROOT).returncode
-}
+#: The commits of the releases, by version.
+RELEASED = yaml.safe_load((ROOT / "releases.yml").read_text())
+
+
+def _is_here(commit: str) -> bool:
+    command = ["git", "cat-file", "-e", commit]
+    return not subprocess.run(command, cwd=ROOT, capture_output=True).returncode
+
+
+#: The same without those that this clone does not have, as a shallow one.
+RECORDED = {version: sha for version, sha in RELEASED.items() if _is_here(sha)}
 #: Changes of simulated releases: a line in files of many kinds.
 CHANGES = [
     [

@@ -21,7 +21,7 @@ import yaml
 from copier.errors import UserMessageError
 
 from parts import CATALOG, FEATURES, MANAGERS, MODEL_FEATURES, NEWEST, OLDEST, PROVIDERS
-from projects import replace, texts
+from projects import config, difference, replace, texts
 from quick_copier import run_quick_copier
 from toolchain import commit, git, release, run_copier
 from workbench import copy_template
@@ -73,22 +73,42 @@ Start = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+def add_part(template: Path, kind: str, known: dict, part: str, **keys: object) -> None:
+    """Add a part to a template that is like a known one but for its id and `keys`."""
+    folder = template / f"{kind}s/{part}"
+    shutil.copytree(folder.with_name(known["id"]), folder)
+    description = {**known, "id": part, "order": 1000, **keys}
+    (folder / f"{kind}.yml").write_text(yaml.safe_dump(description))
+
+
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the template as 1.1.0, and as 1.0.0 with more to choose.
 
-    The feature and the provider that 1.1.0 no longer has are called `retired`.
+    1.1.0 no longer has the feature `retired`, and calls the feature `before`, whose
+    class was `Before`, and the provider `before` like others.
     """
     repository = copy_template(tmp_path_factory.mktemp("releases"))
-    feature = next(one for one in CATALOG if "durable_objects" not in one)
-    for kind, known in (("feature", feature), ("provider", PROVIDERS[0])):
-        folder = repository / f"{kind}s/retired"
-        shutil.copytree(folder.with_name(known["id"]), folder)
-        retired = {**known, "id": "retired", "order": 1000}
-        (folder / f"{kind}.yml").write_text(yaml.safe_dump(retired))
+    plain = next(one for one in CATALOG if "durable_objects" not in one)
+    renamed = next(one for one in CATALOG if one["id"] == KEPT)
+    (known,) = renamed["durable_objects"]
+    add_part(repository, "feature", plain, "retired")
+    objects = [{**known, "class": "Before"}]
+    add_part(repository, "feature", renamed, "before", durable_objects=objects)
+    code = repository / "features/before/worker.ts"
+    code.write_text(re.sub(rf"\b{STAYS}\b", "Before", code.read_text()))
+    add_part(repository, "provider", PROVIDERS[0], "before")
     release(repository, "1.0.0")
-    for kind in ("features", "providers"):
-        shutil.rmtree(repository / kind / "retired")
+    for gone in ("features/retired", "features/before", "providers/before"):
+        shutil.rmtree(repository / gone)
+    after = {**renamed, "durable_objects": [{**known, "was": "Before"}]}
+    (repository / f"features/{KEPT}/feature.yml").write_text(yaml.safe_dump(after))
+    retired = [
+        {"question": "features", "id": "retired", "say": "Nobody used it."},
+        {"question": "features", "id": "before", "now": KEPT},
+        {"question": "ai_provider", "id": "before", "now": PROVIDERS[1]["id"]},
+    ]
+    (repository / "extensions/retired.yml").write_text(yaml.safe_dump(retired))
     release(repository, "1.1.0")
     return repository
 
@@ -551,16 +571,36 @@ def test_a_terminal_asks_before_classes_go_and_no_keeps_everything(
 
 
 @pytest.mark.parametrize("kept", [[MODEL_FEATURES[0], ASKING], []], ids=len)
-def test_a_retired_choice_takes_no_other_answer_with_it(
-    kept: list[str], start: Start
+def test_a_choice_that_is_gone_takes_no_other_answer_with_it(
+    kept: list[str], start: Start, releases: Path, tmp_path: Path
 ) -> None:
-    others = {**ANSWERS, "ai_provider": "retired"}
+    others = {**ANSWERS, "ai_provider": "before"}
     del others["project_name"], others["resource_name"], others["features"]
-    project = start([*kept, "retired"], **others)
-    expected = {**recorded(project), "_commit": "1.1.0", "features": kept}
+    project = start(["before", *kept, "retired"], **others)
+    features = sorted([KEPT, *kept], key=MENU.index)
+    expected = {**recorded(project), "_commit": "1.1.0", "features": features}
     if kept:
-        assert expected["ai_provider"] == "retired"
-        expected["ai_provider"] = PROVIDERS[0]["id"]
+        assert expected["ai_provider"] == "before"
+        expected["ai_provider"] = PROVIDERS[1]["id"]
+    names = [{"from": "Before", "to": STAYS}]
+    expected["migrations"] += [{"tag": "v2", "renamed_classes": names}]
     result = run_quick_copier(*UPDATE, project)
     assert result.returncode == 0, result.stderr
     assert recorded(project) == expected
+    assert config(project)["migrations"] == expected["migrations"]
+    told = [line for line in result.stderr.splitlines() if line.startswith("`")]
+    news = ["`retired` is gone. Nobody used it.", f"`before` is `{KEPT}` now."]
+    news += [f"`before` is `{PROVIDERS[1]['id']}` now."] if kept else []
+    assert [line.strip() for line in told[: len(news)]] == news
+
+    # Except for the record, as a fresh copy; and the class goes under its new name.
+    data = {k: v for k, v in expected.items() if not k.startswith("_")}
+    fresh = copy(releases, tmp_path / "fresh", vcs_ref="1.1.0", **data)
+    assert difference(texts(project), texts(fresh)) == ""
+    commit(project, "Update")
+    gone = f"--data=features={kept}"
+    assert run_quick_copier(*UPDATE, gone, project).returncode != 0
+    result = run_quick_copier(*UPDATE, gone, "--data=delete_data=true", project)
+    assert result.returncode == 0, result.stderr
+    assert config(project)["migrations"][2] == {"tag": "v3", "deleted_classes": [STAYS]}
+    assert "is gone" not in result.stderr

@@ -78,6 +78,7 @@ SAID = {
         "agents ai analytics assets auth cron d1 hyperdrive queues r2 rate-limit "
         "vectorize websockets workflows"
     ),
+    "tests/releases.py": "queues websockets",
     "tools/benchmark_worker.py": "agents",
     "tools/write.py": "analytics auth",
 }
