@@ -24,6 +24,12 @@ def test_the_readme_says_what_the_features_say() -> None:
     assert write.README.read_text() == write.readme()
 
 
+@pytest.mark.full
+def test_the_update_that_is_shown_happens_like_that() -> None:
+    written = write.with_update()
+    assert {path: path.read_text() for path in written} == written
+
+
 @pytest.mark.parametrize(
     ("name", "renamed"),
     [

@@ -80,7 +80,7 @@ SAID = {
     ),
     "tests/releases.py": "queues websockets",
     "tools/benchmark_worker.py": "agents",
-    "tools/write.py": "analytics auth",
+    "tools/write.py": "analytics",
 }
 
 

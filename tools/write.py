@@ -2,7 +2,7 @@
 
 - `types`: those of all bindings, for the editor, into `.build/all`
 - `gallery`: the projects in `gallery/`
-- `readme`: the tables of README.md, and its diff of an update
+- `readme`: the tables of README.md, and an update there and in docs/updating.md
 - `pictures`: a session in a terminal and the page, in `docs/pictures/`
 
 Without a name, all of them.
@@ -25,6 +25,7 @@ from tools.workbench import ROOT
 SOURCE = "https://github.com/org/cf-templates"
 GALLERY = ROOT / "gallery"
 README = ROOT / "README.md"
+UPDATING = ROOT / "docs/updating.md"
 #: The starting point that the gallery has in both layouts.
 IN_BOTH_LAYOUTS = "realtime"
 
@@ -208,16 +209,19 @@ def readme() -> str:
     """Returns README.md with what it says of the features and of the toolchain."""
     manifest = json.loads((ROOT / "package.json").read_text("utf-8"))
     oldest, newest = manifest["config"]["compatibilityDates"]
-    by_group = sorted(
-        catalog("feature"), key=lambda part: (part["group"], part["order"])
-    )
-    rows = [(part["group"], f"`{part['id']}`", part["help"]) for part in by_group]
     text = README.read_text("utf-8")
-    text = filled(text, "features", ("group", "feature", "what the Worker gets"), rows)
+    head = ("group", "feature", "what the Worker gets")
+    text = filled(text, "features", head, features())
     rows = [(f"`{one['id']}`", code(one["features"]), one["help"]) for one in presets()]
     text = filled(text, "presets", ("starting point", "features", "for"), rows)
     dates = r"(\| `compatibility_date` \| from )\S+ to [\d-]+(.*\| )[\d-]+( \|)"
     return re.sub(dates, rf"\g<1>{oldest} to {newest}\g<2>{newest}\g<3>", text)
+
+
+def features() -> list[tuple[str, str, str]]:
+    """Returns the group, the id and the help of each feature, in the menu's order."""
+    parts = sorted(catalog("feature"), key=lambda part: (part["group"], part["order"]))
+    return [(part["group"], f"`{part['id']}`", part["help"]) for part in parts]
 
 
 def filled(text: str, mark: str, head: tuple, rows: list[tuple]) -> str:
@@ -235,44 +239,90 @@ def between(text: str, mark: str, new: str) -> str:
     return f"{before}{opening}\n{new}\n{closing}{after}"
 
 
+def with_update() -> dict[Path, str]:
+    """Returns README.md, and the guide to updates, with an update that happened."""
+    hunk, session = update_session()
+    return {
+        README: between(readme(), "diff", hunk),
+        UPDATING: between(UPDATING.read_text("utf-8"), "session", session),
+    }
+
+
 def write_readme() -> None:
-    """Writes README.md anew, with the diff of an update that really happened."""
-    text = between(readme(), "diff", f"```diff\n{update_diff()}```")
-    README.write_text(text, "utf-8")
+    """Writes README.md and the guide to updates anew."""
+    for path, text in with_update().items():
+        path.write_text(text, "utf-8")
 
 
-def update_diff() -> str:
-    """Returns what an update that adds `analytics` changes in an edited project."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+#: A route of the user's own.
+OWN = 'app.get("/api/mine", (c) => c.text("mine"));\n'
+#: The command that asks for the features alone.
+CHOOSE = "copier update --skip-answered --ask features"
+
+
+def update_session() -> tuple[str, str]:
+    """Returns what an update that adds `analytics` does to an edited project.
+
+    Returns:
+        The change of its wrangler.jsonc, and the whole session, as Markdown.
+    """
+    import pexpect
+
+    environment = {
+        **workbench.quiet_environment(),
+        **{f"GIT_{role}_NAME": "Ada" for role in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{role}_EMAIL": "ada@example.com" for role in ("AUTHOR", "COMMITTER")},
+    }
     with tempfile.TemporaryDirectory() as name:
         template = workbench.copy_template(Path(name, "template"))
         project = Path(name, "myapp")
-        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
-        git = ["git", *identity]
-        copier = [workbench.PYTHON, "-m", "copier"]
 
-        def run(folder: Path, *commands: list) -> None:
-            for command in commands:
-                subprocess.run(command, cwd=folder, check=True, **quiet)
+        def run(folder: Path, command: str) -> str:
+            return subprocess.run(
+                ["bash", "-c", command],
+                cwd=folder,
+                env=environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
 
-        commit = [[*git, "add", "--all"], [*git, "commit", "--message", "Start"]]
-        run(template, [*git, "init"], *commit, [*git, "tag", "0.1.0"])
-        copy = [*copier, "copy", "--defaults", template, project]
-        run(template, copy)
+        commit = "git init && git add --all && git commit --message Start"
+        run(template, f"{commit} && git tag 0.1.0")
+        run(template, f"copier copy --defaults {template} {project}")
         source = project / "src/index.ts"
-        own = 'app.get("/api/mine", (c) => c.text("mine"));\n'
         text = source.read_text("utf-8")
-        source.write_text(text.replace("// Your code\n", f"// Your code\n\n{own}"))
-        run(project, [*git, "init"], *commit)
-        added = "features=[auth, analytics]"
-        run(project, [*copier, "update", "--defaults", "--data", added])
-        shown = ["diff", "--unified=0", "--", "wrangler.jsonc"]
-        diff = subprocess.run(
-            [*git, *shown], cwd=project, check=True, capture_output=True, text=True
-        ).stdout
-        assert own in source.read_text("utf-8")
-    hunks = "".join(re.split("(?m)^(?=@@)", diff, maxsplit=1)[1:])
-    return f"$ uvx copier update --defaults --data '{added}'\n{hunks}"
+        source.write_text(text.replace("// Your code\n", f"// Your code\n\n{OWN}"))
+        run(project, commit)
+        menu = [row[1] for row in features()]
+        update = pexpect.spawn(
+            "bash",
+            ["-c", CHOOSE],
+            cwd=str(project),
+            env=environment,
+            dimensions=(60, 80),
+            encoding="utf-8",
+        )
+        update.expect("What should it do")
+        update.send("\x1b[B" * menu.index("`analytics`") + " \r")
+        update.expect(pexpect.EOF)
+        update.close()
+        assert update.exitstatus == 0
+        stat = run(project, "git add . && git diff --staged --stat")
+        diffs = [
+            run(project, f"git diff --staged --unified={lines} {path}")
+            for path, lines in (("src/index.ts", 1), ("wrangler.jsonc", 0))
+        ]
+    # Without the lines that name the files.
+    code, config = (
+        "".join(re.split("(?m)^(?=@@)", diff, maxsplit=1)[1:]) for diff in diffs
+    )
+    shown = f"$ uvx {CHOOSE}\n$ git add . && git diff --staged --stat\n{stat}"
+    shown += f"$ git diff --staged src/index.ts\n{code}"
+    return (
+        f"```diff\n$ uvx {CHOOSE}\n{config}```",
+        f"```ts\n// Your code\n\n{OWN}```\n\n```diff\n{shown}```",
+    )
 
 
 # --- pictures ---------------------------------------------------------------------
