@@ -14,7 +14,7 @@ from quick_copier import quick_copier
 from toolchain import link_toolchain
 from workbench import copy_template
 
-pytest_plugins = ["demo"]
+pytest_plugins = ["cloudflare", "demo"]
 
 #: How many cases of which tests are left to `--full`.
 LEFT_OUT = Counter[str]()
