@@ -193,7 +193,15 @@ class Cloudflare(HTTPServer):
     def _verify(self, _: Request) -> dict:
         return {"id": ACCOUNT, "status": "active"}
 
+    @route("GET", "/tokens/verify")
+    def _verify_of_account(self, request: Request) -> dict:
+        return self._verify(request)
+
     # --- Workers ------------------------------------------------------------------
+
+    @route("GET", "/workers/scripts")
+    def _list_scripts(self, _: Request) -> list[dict]:
+        return [{"id": name} for name in self.scripts]
 
     def _script(self, name: str, code: int = 10007) -> Script:
         if name not in self.scripts:
@@ -397,9 +405,17 @@ class Cloudflare(HTTPServer):
     def _make_bucket(self, request: Request) -> dict:
         return self._add(self.buckets, "name", "name", json.loads(request.data), 10004)
 
+    @route("GET", "/vectorize/v2/indexes")
+    def _list_indexes(self, _: Request) -> list[dict]:
+        return list(self.indexes.values())
+
     @route("POST", "/vectorize/v2/indexes")
     def _make_index(self, request: Request) -> dict:
         return self._add(self.indexes, "name", "name", json.loads(request.data), 3002)
+
+    @route("GET", "/hyperdrive/configs")
+    def _list_hyperdrives(self, _: Request) -> list[dict]:
+        return list(self.hyperdrives.values())
 
     @route("POST", "/hyperdrive/configs")
     def _make_hyperdrive(self, request: Request) -> dict:
