@@ -29,6 +29,7 @@ class Part:
         packages: The npm packages that its code needs beside Hono and zod.
         dev_packages: The npm packages that only development and tests need.
         files: Its files beside its test.
+        permissions: What the API token of a deploy must be allowed to edit for it.
         routes: Its routes; those that only the operator may use with a lock.
         secrets: The names of its secrets beside the API token.
         variables: Its vars, with their default values.
@@ -47,6 +48,7 @@ class Part:
     packages: list[str] = field(default_factory=list)
     dev_packages: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    permissions: list[str] = field(default_factory=list)
     routes: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
@@ -153,6 +155,12 @@ def dev_packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     """Return the npm packages that a project needs for development."""
     own = (name for part in parts(chosen, provider) for name in part.dev_packages)
     return {*TOOLS, *own}
+
+
+def permissions(chosen: list[str]) -> list[str]:
+    """Return what the API token of a deploy must be allowed to edit."""
+    own = (name for feature in chosen for name in FEATURES[feature].permissions)
+    return ["Workers Scripts", *own]
 
 
 def secrets(chosen: list[str], provider: str = DEFAULT) -> list[str]:

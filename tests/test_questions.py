@@ -411,7 +411,7 @@ def test_the_prompts_reach_every_answer_that_is_asked(
         ("Where should the code be", DOWN + ENTER),
         ("Package manager", DOWN + DOWN + ENTER),
         ("Host name to serve on", "app.example.com" + ENTER),
-        ("Test it in GitHub Actions", "n"),
+        ("Test and deploy it in GitHub Actions", "n"),
     )
     assert ended(copying) == 0
     assert not re.search("_id|_date|resource", said + copying.before)
