@@ -478,6 +478,7 @@ DEMOS = [
     "public/demo/index.html",
     "public/demo/auth.js",
     ".github/workflows/ci.yml",
+    ".github/workflows/update.yml",
 ]
 
 

@@ -81,6 +81,7 @@ BASE_FILES = {
     ".copier-answers.yml",
     ".gitattributes",
     ".github/workflows/ci.yml",
+    ".github/workflows/update.yml",
     ".gitignore",
     ".node-version",
     "AGENTS.md",
