@@ -1,5 +1,6 @@
 """The rules that this repository keeps, enumerated from its folders."""
 
+import json
 import re
 import subprocess
 from collections import Counter, defaultdict
@@ -282,6 +283,24 @@ def test_every_npm_version_stands_in_one_file() -> None:
         if versions.search(path.read_text())
     ]
     assert found == []
+
+
+def test_wrangler_is_the_one_of_the_vitest_plugin() -> None:
+    # Else every project has two of workerd, of 150 MB each.
+    plugin = ROOT / "node_modules/@cloudflare/vitest-plugin/package.json"
+    pinned = json.loads((ROOT / "package.json").read_text())["devDependencies"]
+    wanted = json.loads(plugin.read_text())["dependencies"]
+    assert pinned["wrangler"] == wanted["wrangler"]
+
+
+def test_the_workflows_of_projects_pin_the_actions_as_those_here_do() -> None:
+    # Dependabot reads these only.
+    def pins(folder: Path) -> set[str]:
+        texts = [path.read_text() for path in folder.glob(".github/workflows/*")]
+        return set(re.findall(r"uses: (.+)", "\n".join(texts)))
+
+    assert pins(ROOT / "template")
+    assert pins(ROOT / "template") - pins(ROOT) == set()
 
 
 def test_no_file_holds_the_address_of_a_package_registry() -> None:
