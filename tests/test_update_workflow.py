@@ -21,6 +21,8 @@ from workbench import NODE, ROOT, copy_template
 ANSWERS = ".copier-answers.yml"
 WORKFLOW = ".github/workflows/update.yml"
 MANAGERS = yaml.safe_load((ROOT / "extensions/package-managers.yml").read_text())
+#: How GitHub runs a script, by the `shell` of its step.
+SHELLS = {None: ["bash", "-e"], "bash": ["bash", "-eo", "pipefail"]}
 #: Runs `pipx run copier …`.
 PIPX = f'#!/bin/sh\nshift\nexec {sys.executable} -I -m "$@"\n'
 #: GitHub, as far as the workflow asks it. Pull requests are numbered from 0.
@@ -63,7 +65,12 @@ class Repository:
     """
 
     def __init__(self, folder: Path, **answers: str) -> None:
-        """Make one from 1.0.0, with answers."""
+        """Make one from 1.0.0.
+
+        Args:
+            folder: Where everything of it goes.
+            answers: Answers to questions of the template.
+        """
         self.folder = folder
         self.template = copy_template(folder / "template")
         release(self.template, "1.0.0")
@@ -74,8 +81,8 @@ class Repository:
         assert result.returncode == 0, result.stderr
         workflows = self.template / "template/.github/workflows"
         replace(workflows / "ci.yml.jinja", "name: CI\n", "name: Checks\n")
-        readme = self.template / "template/README.md.jinja"
-        replace(readme, "checks lint and types,", "checks all,")
+        guide = self.template / "template/README.md.jinja"
+        replace(guide, "checks lint and types,", "checks all,")
         release(self.template, "1.1.0")
 
         git(folder, "init", "--quiet", "--bare", "--initial-branch=main", "origin")
@@ -109,7 +116,7 @@ class Repository:
         known = {**node_environment(), "RUNNER_TEMP": str(runner), **environment}
         for step in workflow["jobs"]["update"]["steps"][1:]:
             result = subprocess.run(
-                ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+                [*SHELLS[step.get("shell")], "-c", step["run"]],
                 cwd=runner / "work",
                 env={**known, "PATH": f"{self.folder / 'bin'}:{known['PATH']}"},
                 stdin=subprocess.DEVNULL,
