@@ -28,7 +28,6 @@ PIPX = f'#!/bin/sh\nshift\nexec {sys.executable} -I -m "$@"\n'
 #: GitHub, as far as the workflow asks it. Pull requests are numbered from 0.
 GH = f"""#!{sys.executable}
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -43,12 +42,9 @@ if command == ["pr", "list"]:
         if found or pull["head"] == named.get("--head"):
             print(number)
 elif command == ["pr", "create"]:
-    is_draft = "--draft" in options
-    if is_draft and "FREE_PLAN" in os.environ:
-        sys.exit("Draft pull requests are not supported in this repository.")
     body = Path(named["--body-file"]).read_text()
     pull = {{"head": named["--head"], "title": named["--title"], "body": body}}
-    pulls.append(pull | {{"is_draft": is_draft, "is_open": True}})
+    pulls.append(pull | {{"is_open": True}})
 elif command == ["pr", "close"]:
     pulls[int(options[0])]["is_open"] = False
 store.write_text(json.dumps(pulls))
@@ -158,7 +154,7 @@ def test_a_newer_version_becomes_a_pull_request(repository: Repository) -> None:
     (pull,) = repository.pulls()
     branch = "copier-update-1.1.0"
     assert repository.branches() == [branch, "main"]
-    assert (pull["head"], pull["is_draft"]) == (branch, False)
+    assert pull["head"] == branch
     assert pull["title"] == "Update cf-templates to 1.1.0"
     assert "_commit: 1.1.0\n" in repository.file(branch, ".copier-answers.yml")
     assert "checks all," in repository.file(branch, "README.md")
@@ -191,18 +187,14 @@ def test_each_version_has_one_pull_request_and_the_newest_takes_the_place_of_oth
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("plan", ["FREE_PLAN", "PAID_PLAN"])
-def test_conflicts_are_in_a_draft_that_names_them(
-    repository: Repository, plan: str
-) -> None:
+def test_conflicts_are_named_first(repository: Repository) -> None:
     readme = repository.project / "README.md"
     replace(readme, "checks lint and types,", "is for the operators,")
     repository.push("Edit")
-    assert repository.run(**{plan: "yes"}).returncode == 0
+    assert repository.run().returncode == 0
     (pull,) = repository.pulls()
     assert pull["title"] == "Update cf-templates to 1.1.0, with conflicts"
     assert "branch first:\n~~~\nREADME.md\n~~~\n" in pull["body"]
-    assert pull["is_draft"] == (plan == "PAID_PLAN")
     assert "is for the operators," in repository.file("main", "README.md")
     # Its check fails, and the same commands as after every update show the place.
     git(repository.project, "pull", "--quiet", "origin", pull["head"])
