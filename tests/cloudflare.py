@@ -83,7 +83,7 @@ class Script:
         }
 
 
-#: What answers which request: methods of `Cloudflare`.
+#: The methods of `Cloudflare` that answer requests.
 ROUTES = Map()
 
 
@@ -151,7 +151,7 @@ class Cloudflare(HTTPServer):
 
     def rows(self, database: str, sql: str) -> list[dict]:
         """Return what a query finds in the D1 database of a name."""
-        return self._run(self._database(database)["uuid"], sql)
+        return self._run(database, sql)
 
     def _answer(self, request: Request) -> Response:
         path = request.path.removeprefix("/client/v4")
@@ -189,13 +189,18 @@ class Cloudflare(HTTPServer):
 
     # --- The token ----------------------------------------------------------------
 
-    @route("GET", "/user/tokens/verify")
-    def _verify(self, _: Request) -> dict:
-        return {"id": ACCOUNT, "status": "active"}
+    @route("GET", "/accounts")
+    def _accounts(self, _: Request) -> list[dict]:
+        return [{"id": ACCOUNT, "name": "Tester"}]
 
-    @route("GET", "/tokens/verify")
-    def _verify_of_account(self, request: Request) -> dict:
-        return self._verify(request)
+    @route("GET", "/memberships")
+    def _memberships(self, _: Request) -> list[dict]:
+        return [{"account": {"id": ACCOUNT, "name": "Tester"}, "roles": []}]
+
+    @route("GET", "/user")
+    def _user(self, _: Request) -> None:
+        # As of a token that is for deploys only.
+        raise Refusal(403, 9109, "Unauthorized to access requested resource")
 
     # --- Workers ------------------------------------------------------------------
 
@@ -350,7 +355,7 @@ class Cloudflare(HTTPServer):
         self._files.update(request.files)
         return {"jwt": request.headers["Authorization"].removeprefix("Bearer ")}
 
-    # --- What starts a Worker -----------------------------------------------------
+    # --- Triggers of a Worker -----------------------------------------------------
 
     @route("GET", "/workers/subdomain")
     def _subdomain(self, _: Request) -> dict:
@@ -383,8 +388,10 @@ class Cloudflare(HTTPServer):
     # --- Workers KV, R2, Vectorize, Hyperdrive, Workflows -------------------------
 
     @route("GET", "/storage/kv/namespaces")
-    def _list_namespaces(self, _: Request) -> list[dict]:
-        return list(self.namespaces.values())
+    def _list_namespaces(self, request: Request) -> list[dict]:
+        # One page has all, and Wrangler asks for pages until one is empty.
+        is_first = request.args.get("page", "1") == "1"
+        return list(self.namespaces.values()) if is_first else []
 
     @route("POST", "/storage/kv/namespaces")
     def _make_namespace(self, request: Request) -> dict:
@@ -442,7 +449,7 @@ class Cloudflare(HTTPServer):
         raise Refusal(404, 7404, f"The database {name} could not be found")
 
     def _run(self, database: str, sql: str) -> list[dict]:
-        content = self._contents[database]
+        content = self._contents[self._database(database)["uuid"]]
         if not sql.lstrip().upper().startswith("SELECT"):
             content.executescript(sql)
             return []
@@ -499,6 +506,10 @@ class Cloudflare(HTTPServer):
         changed = self._consumer(request)
         self.queues[queue]["consumers"] = [changed]
         return changed
+
+    @route("DELETE", "/queues/<queue>/consumers/<consumer>")
+    def _remove_consumer(self, _: Request, queue: str, consumer: str) -> None:
+        self.queues[queue]["consumers"] = []
 
     def _consumer(self, request: Request) -> dict:
         body = json.loads(request.data)

@@ -48,6 +48,8 @@ SAID = {
     "providers/workers-ai": "agents ai structured-output",
     # Keys of Wrangler, packages and conditions that are called like a feature.
     "package.json": "agents",
+    "tests/cloudflare.py": "assets cron d1 hyperdrive queues vectorize",
+    "tests/test_deploy.py": "assets queues workflows",
     "tests/test_engine.py": "queues",
     "tests/toolchain.py": "browser",
     # The page and its demo, a question for one feature alone, and Wrangler's keys.
