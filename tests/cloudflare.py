@@ -150,8 +150,17 @@ class Cloudflare(HTTPServer):
         }
 
     def rows(self, database: str, sql: str) -> list[dict]:
-        """Return what a query finds in the D1 database of a name."""
-        return self._run(database, sql)
+        """Run SQL in the D1 database of a name or an id; return what a query finds.
+
+        Raises:
+            Refusal: There is no such database.
+            sqlite3.Error: The SQL is not valid.
+        """
+        content = self._contents[self._database(database)["uuid"]]
+        if not sql.lstrip().upper().startswith("SELECT"):
+            content.executescript(sql)
+            return []
+        return [dict(row) for row in content.execute(sql)]
 
     def _answer(self, request: Request) -> Response:
         path = request.path.removeprefix("/client/v4")
@@ -275,8 +284,8 @@ class Cloudflare(HTTPServer):
         for binding in bindings.values():
             bound = binding.get("class_name")
             if binding["type"] == "durable_object_namespace" and bound not in classes:
-                message = f"Cannot create binding for class '{bound}' because it is not"
-                message += " currently configured to implement Durable Objects."
+                message = f"Cannot create binding for class '{bound}' because it is "
+                message += "not currently configured to implement Durable Objects."
                 raise Refusal(400, 10061, message)
 
     def _migrated(self, before: Script, migrations: dict, bindings: dict) -> set[str]:
@@ -288,18 +297,14 @@ class Cloudflare(HTTPServer):
         for step in migrations["steps"]:
             for made in step.get("new_sqlite_classes", []):
                 if made in classes:
-                    message = (
-                        f"Cannot apply new-sqlite-class migration to class '{made}'"
-                    )
-                    message += (
-                        " that is already depended on by existing Durable Objects"
-                    )
+                    message = f"Cannot apply new-sqlite-class migration to '{made}' "
+                    message += "that is already depended on by Durable Objects."
                     raise Refusal(412, 10074, message)
                 classes.add(made)
             for gone in step.get("deleted_classes", []):
                 if gone in {one.get("class_name") for one in bindings.values()}:
-                    message = f"Cannot apply --delete-class migration to class '{gone}'"
-                    message += " without also removing the binding that references it."
+                    message = f"Cannot apply --delete-class migration to '{gone}' "
+                    message += "without also removing the binding that references it."
                     raise Refusal(400, 10061, message)
                 classes.remove(gone)
         return classes
@@ -448,13 +453,6 @@ class Cloudflare(HTTPServer):
                 return database
         raise Refusal(404, 7404, f"The database {name} could not be found")
 
-    def _run(self, database: str, sql: str) -> list[dict]:
-        content = self._contents[self._database(database)["uuid"]]
-        if not sql.lstrip().upper().startswith("SELECT"):
-            content.executescript(sql)
-            return []
-        return [dict(row) for row in content.execute(sql)]
-
     @route("GET", "/d1/database")
     def _list_databases(self, _: Request) -> list[dict]:
         return list(self.databases.values())
@@ -475,7 +473,7 @@ class Cloudflare(HTTPServer):
     @route("POST", "/d1/database/<database>/query")
     def _query(self, request: Request, database: str) -> list[dict]:
         try:
-            rows = self._run(database, json.loads(request.data)["sql"])
+            rows = self.rows(database, json.loads(request.data)["sql"])
         except sqlite3.Error as error:
             raise Refusal(400, 7500, str(error)) from error
         return [{"results": rows, "success": True, "meta": {}}]

@@ -425,6 +425,39 @@ def test_a_deploy_without_the_entry_that_deletes_a_class_fails(
 
 
 @pytest.mark.full
+def test_a_class_that_goes_and_comes_back_takes_a_deploy_in_between(
+    start: Start, cloudflare: Cloudflare
+) -> None:
+    project = start(WITH_CLASS)
+    follow_readme(cloudflare, project)
+    update(project, [])
+    git(project, "branch", "without")
+    update(project, WITH_CLASS)
+    refused = run(cloudflare, project, unchecked(project))
+    assert (refused.returncode, cloudflare.refused.pop()[-1]) == (1, 10061)
+
+    for version in ("without", "-"):
+        git(project, "checkout", "--quiet", version)
+        run_well(cloudflare, project, unchecked(project))
+    assert_deployed(cloudflare, project, WITH_CLASS)
+    assert cloudflare.scripts["my-worker"].tag == "v3"
+
+
+@pytest.mark.full
+def test_a_deploy_names_the_secrets_that_an_update_has_brought(
+    start: Start, cloudflare: Cloudflare
+) -> None:
+    project = start(WITH_CLASS)
+    follow_readme(cloudflare, project)
+    feature = next(feature for feature in CATALOG if "secrets" in feature)
+    update(project, [*WITH_CLASS, feature["id"]])
+    result = run(cloudflare, project, unchecked(project))
+    names = ", ".join(feature["secrets"])
+    assert result.returncode == 1
+    assert f"required secrets have not been set: {names}" in result.stdout
+
+
+@pytest.mark.full
 def test_a_deploy_fails_whose_token_lacks_a_permission(
     start: Start, cloudflare: Cloudflare
 ) -> None:
