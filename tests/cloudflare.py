@@ -56,7 +56,7 @@ class Script:
     Attributes:
         bindings: What it is bound to, its vars and its secrets, by name.
         tag: The tag of the last migration that was applied.
-        classes: Its Durable Object classes.
+        classes: The id of the namespace of each Durable Object class.
         assets: Its static files, as Wrangler lists them, by path.
         crons: When its cron jobs run.
         domains: The host names that it serves.
@@ -66,7 +66,7 @@ class Script:
 
     bindings: dict[str, dict] = field(default_factory=dict)
     tag: str | None = None
-    classes: set[str] = field(default_factory=set)
+    classes: dict[str, str] = field(default_factory=dict)
     assets: dict[str, dict] = field(default_factory=dict)
     crons: list[str] = field(default_factory=list)
     domains: list[str] = field(default_factory=list)
@@ -275,10 +275,10 @@ class Cloudflare(HTTPServer):
         return bindings, self._uploads[upload][0] if upload else {}, metadata
 
     def _check_classes(
-        self, request: Request, metadata: dict, bindings: dict, classes: set[str]
+        self, request: Request, metadata: dict, bindings: dict, classes: dict
     ) -> None:
         names = exported(request.files[metadata["main_module"]].read().decode())
-        for missing in classes - names:
+        for missing in classes.keys() - names:
             message = f"New version of script does not export class '{missing}' which "
             raise Refusal(403, 10064, f"{message}is depended on by Durable Objects.")
         for binding in bindings.values():
@@ -288,25 +288,27 @@ class Cloudflare(HTTPServer):
                 message += "not currently configured to implement Durable Objects."
                 raise Refusal(400, 10061, message)
 
-    def _migrated(self, before: Script, migrations: dict, bindings: dict) -> set[str]:
+    def _migrated(self, before: Script, migrations: dict, bindings: dict) -> dict:
         """Return the classes after migrations, which are applied in order."""
         if migrations.get("old_tag") != before.tag:
             message = f"Migration tag precondition failed; current tag is {before.tag}"
             raise Refusal(412, 10079, message)
-        classes = set(before.classes)
+        classes = dict(before.classes)
         for step in migrations["steps"]:
+            for renamed in step.get("renamed_classes", []):
+                classes[renamed["to"]] = classes.pop(renamed["from"])
             for made in step.get("new_sqlite_classes", []):
                 if made in classes:
                     message = f"Cannot apply new-sqlite-class migration to '{made}' "
                     message += "that is already depended on by Durable Objects."
                     raise Refusal(412, 10074, message)
-                classes.add(made)
+                classes[made] = uuid.uuid4().hex
             for gone in step.get("deleted_classes", []):
                 if gone in {one.get("class_name") for one in bindings.values()}:
                     message = f"Cannot apply --delete-class migration to '{gone}' "
                     message += "without also removing the binding that references it."
                     raise Refusal(400, 10061, message)
-                classes.remove(gone)
+                del classes[gone]
         return classes
 
     @route("PUT", "/workers/scripts/<name>")

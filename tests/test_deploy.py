@@ -166,7 +166,7 @@ def assert_deployed(cloudflare: Cloudflare, project: Path, features: list[str]) 
     assert script.bindings.keys() - script.secrets == bindings
     secrets = {name: f"secret {name}" for name in oracle.secrets(features)}
     assert script.secrets.items() >= secrets.items()
-    assert script.classes == set(oracle.classes(features).values())
+    assert script.classes.keys() == set(oracle.classes(features).values())
     history = wrangler.get("migrations", [])
     assert script.tag == (history[-1]["tag"] if history else None)
     for workflow in wrangler.get("workflows", []):
@@ -190,6 +190,16 @@ def assert_deployed(cloudflare: Cloudflare, project: Path, features: list[str]) 
         assert script.assets.keys() == files
 
 
+def start_project(template: Path, folder: Path, features: list[str]) -> Path:
+    """Make a committed project, with its packages, from the newest release."""
+    project = folder / "my-worker"
+    chosen = f"--data=features=[{','.join(features)}]"
+    made = run_quick_copier("copy", "--defaults", chosen, template, project)
+    assert made.returncode == 0, made.stderr
+    commit(link_toolchain(project), "Start")
+    return project
+
+
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as a repository with a release."""
@@ -201,16 +211,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(released: Path, tmp_path: Path) -> Start:
     """Return a function that makes a committed project, with its packages."""
-
-    def start(features: list[str]) -> Path:
-        project = tmp_path / "my-worker"
-        chosen = f"--data=features=[{','.join(features)}]"
-        made = run_quick_copier("copy", "--defaults", chosen, released, project)
-        assert made.returncode == 0, made.stderr
-        commit(link_toolchain(project), "Start")
-        return project
-
-    return start
+    return lambda features: start_project(released, tmp_path, features)
 
 
 # --- Deploys that go well ---------------------------------------------------------
@@ -325,6 +326,27 @@ def test_a_feature_that_comes_back_finds_its_data(
     assert_deployed(cloudflare, project, stored)
     counts = map(len, (cloudflare.databases, cloudflare.namespaces, cloudflare.buckets))
     assert [*counts] == [1, 1, 1]
+
+
+@pytest.mark.full
+def test_objects_come_along_when_their_class_gets_another_name(
+    cloudflare: Cloudflare, tmp_path: Path
+) -> None:
+    template = copy_template(tmp_path / "template")
+    release(template, "1.0.0")
+    project = start_project(template, tmp_path, WITH_CLASS)
+    follow_readme(cloudflare, project)
+    script = cloudflare.scripts["my-worker"]
+    namespace = script.classes[CLASS]
+
+    (feature,) = WITH_CLASS
+    for file in (template / f"features/{feature}").iterdir():
+        text = re.sub(rf"\b{CLASS}\b", "Renamed", file.read_text())
+        file.write_text(text.replace("class: Renamed", f"class: Renamed, was: {CLASS}"))
+    release(template, "1.1.0")
+    update(project, WITH_CLASS)
+    run_well(cloudflare, project, unchecked(project))
+    assert script.classes == {"Renamed": namespace}
 
 
 # --- Refusals of Cloudflare ------------------------------------------------------
