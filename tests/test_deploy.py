@@ -342,7 +342,9 @@ def test_objects_come_along_when_their_class_gets_another_name(
     (feature,) = WITH_CLASS
     for file in (template / f"features/{feature}").iterdir():
         text = re.sub(rf"\b{CLASS}\b", "Renamed", file.read_text())
-        file.write_text(text.replace("class: Renamed", f"class: Renamed, was: {CLASS}"))
+        file.write_text(
+            text.replace("class: Renamed", f"class: Renamed, was: [{CLASS}]")
+        )
     release(template, "1.1.0")
     update(project, WITH_CLASS)
     run_well(cloudflare, project, unchecked(project))

@@ -44,7 +44,7 @@ def test_a_project_that_was_started_from_the_gallery_is_updated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, renamed: list[str]
 ) -> None:
     template = copy_template(tmp_path / "template")
-    release(template, "0.1.0")
+    release(template, write.version())
     # Instead of GitHub.
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{template}.insteadOf")

@@ -101,7 +101,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     release(repository, "1.0.0")
     for gone in ("features/retired", "features/before", "providers/before"):
         shutil.rmtree(repository / gone)
-    after = {**renamed, "durable_objects": [{**known, "was": "Before"}]}
+    after = {**renamed, "durable_objects": [{**known, "was": ["First", "Before"]}]}
     (repository / f"features/{KEPT}/feature.yml").write_text(yaml.safe_dump(after))
     retired = [
         {"question": "features", "id": "retired", "say": "Nobody used it."},

@@ -146,12 +146,15 @@ def problems(pushed: tuple[bool, str]) -> list[str]:
 
 def lacks(permission: str) -> str:
     """Return the line about a permission that the token lacks."""
-    return f"CLOUDFLARE_API_TOKEN lacks the permission {permission}: Edit."
+    return (
+        f"CLOUDFLARE_API_TOKEN lacks the permission {permission}: Edit "
+        "(Authentication error)."
+    )
 
 
 def has_no(secret: str) -> str:
     """Return the line about a secret that the deployed Worker lacks."""
-    return f"The Worker has no secret {secret}: npx wrangler secret put {secret}."
+    return f"The Worker has no secret {secret}."
 
 
 @pytest.fixture(scope="module")

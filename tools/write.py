@@ -113,6 +113,12 @@ def gallery_projects() -> dict[str, dict]:
     return projects
 
 
+def version() -> str:
+    """Returns the newest release: projects of the gallery are updated from there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    return project["project"]["version"]
+
+
 def write_gallery(folder: Path = GALLERY) -> None:
     """Writes whole projects, each as somebody has it who starts from it.
 
@@ -120,8 +126,6 @@ def write_gallery(folder: Path = GALLERY) -> None:
         folder: Where to; what is there goes.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    release = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    version = release["project"]["version"]
     with tempfile.TemporaryDirectory() as checkout:
         template = workbench.copy_template(Path(checkout))
         for name, answers in gallery_projects().items():
@@ -130,7 +134,7 @@ def write_gallery(folder: Path = GALLERY) -> None:
             # Each user has secrets of their own.
             (project / ".dev.vars").unlink(missing_ok=True)
             recorded = project / ".copier-answers.yml"
-            source = f"_commit: {version}\n_src_path: gh:org/cf-templates"
+            source = f"_commit: {version()}\n_src_path: gh:org/cf-templates"
             text = recorded.read_text("utf-8")
             text = re.sub("(?m)^_src_path: .*$", source, text)
             recorded.write_text(text, "utf-8")
@@ -146,7 +150,8 @@ def write_gallery(folder: Path = GALLERY) -> None:
         f"| {layout_of(folder / name)} | {deploy_button(name)} |\n"
         for name, answers in gallery_projects().items()
     )
-    (folder / "README.md").write_text(GALLERY_README.replace("ROWS\n", rows), "utf-8")
+    text = GALLERY_README.replace("ROWS\n", rows).replace("VERSION", version())
+    (folder / "README.md").write_text(text, "utf-8")
 
 
 GALLERY_README = f"""# Gallery
@@ -158,7 +163,7 @@ Projects as the template writes them: to read, or to start from without Copier.
 ROWS
 
 ```sh
-npm create cloudflare@latest myapp -- --template={SOURCE}/tree/main/gallery/realtime
+npm create cloudflare@latest myapp -- --template={SOURCE}/tree/VERSION/gallery/realtime
 cd myapp
 cp .dev.vars.example .dev.vars  # openssl rand -hex 32 makes a good API_TOKEN
 npm run dev
@@ -188,7 +193,7 @@ def deploy_button(name: str) -> str:
     button = "https://deploy.workers.cloudflare.com"
     return (
         f"[![Deploy to Cloudflare]({button}/button)]"
-        f"({button}/?url={SOURCE}/tree/main/gallery/{name})"
+        f"({button}/?url={SOURCE}/tree/{version()}/gallery/{name})"
     )
 
 
