@@ -254,12 +254,10 @@ def test_the_readme_names_the_permissions_of_a_token(
     assert zone in readme(render([], custom_domain="app.example.com"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("domain", "answers", "patience"),
-    [
-        ("", [503, 200], 600),
-        pytest.param("app.example.com", [503], 1, marks=pytest.mark.full),
-    ],
+    [("", [503, 200], 600), ("app.example.com", [503], 1)],
 )
 def test_a_push_is_deployed_and_passes_when_the_worker_is_healthy(
     render: Render,
