@@ -516,6 +516,15 @@ def test_an_update_refuses_a_feature_whose_file_is_the_users(
     assert set(recorded(project)["features"]) == {other, feature}
 
 
+def test_an_update_refuses_a_new_name_whose_file_is_the_users(start: Start) -> None:
+    project = start(["before"], layout="modules")
+    (project / f"src/{KEPT}.ts").write_text("// Mine\n")
+    commit(project, "Edit")
+    line = refusal(run_quick_copier(*UPDATE, project))
+    assert f"Rename your src/{KEPT}.ts first, since '{KEPT}' brings a file" in line
+    assert is_unchanged(project)
+
+
 def test_an_update_in_a_terminal_refuses_the_same(
     start: Start, terminal: Terminal
 ) -> None:

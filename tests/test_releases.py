@@ -1,5 +1,6 @@
 """Releases: made by a command, crossed by updates, and what their users are told."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,10 @@ def test_a_release_is_recorded_tagged_and_what_its_users_are_told(
     git(repository, "tag", "--delete", "0.1.0", "0.2.0")
     assert make_release(repository, "--tag") == "Tagged 0.1.0\nTagged 0.2.0\n"
     assert make_release(repository, "--tag") == ""
+    git(repository, "reset", "--quiet", "--hard", "HEAD~2")
+    with pytest.raises(AssertionError, match=r"Delete the tag 0\.2\.0"):
+        make_release(repository, "0.2.0")
+    git(repository, "reset", "--quiet", "--hard", "ORIG_HEAD")
 
     assert "0.2.0" in run_copier("check-update", project).stdout
     assert run_copier("check-update", "--quiet", project).returncode == 2
@@ -154,6 +159,8 @@ def test_nothing_is_released_that_is_not_ready(
 def test_what_is_released_stays_told_and_no_id_comes_back() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert [one for one in RELEASED if f"\n## {one} - " not in changelog] == []
+    # It is rendered by Jinja.
+    assert not re.search(r"\{[{%#]|//%", changelog)
     retired = yaml.safe_load((ROOT / "extensions/retired.yml").read_text())
     providers = [provider["id"] for provider in PROVIDERS]
     choices = {"features": FEATURES, "ai_provider": providers}

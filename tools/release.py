@@ -45,6 +45,8 @@ def problem(version: str) -> str:
     newest = list(recorded())[-1:]
     if any(numbers(version) <= numbers(old) for old in newest):
         return f"{newest[0]} is released: {version} is not newer."
+    if version in run("git", "tag").split():
+        return f"Delete the tag {version} of a release that was taken back first."
     if run("git", "rev-parse", "--is-shallow-repository") == "true":
         return "Fetch the whole history first, since updates from all of it are tested."
     if run("git", "status", "--porcelain"):
