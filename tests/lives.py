@@ -773,6 +773,14 @@ TRIALS = {
             ),
         ),
     ),
+    "a model comes while an upstream is set, and stays when the upstream goes": Life(
+        Answers(features=("queues",)),
+        (
+            Chapter((Set("UPSTREAM_API_URL"), Set("ALLOWED_ORIGINS")), Update(("ai",))),
+            Chapter((Set("AI_MODEL of workers-ai"),), Update(("queues",))),
+            Chapter((), Update(("queues",))),
+        ),
+    ),
     "the demos of features are thrown away": Life(
         Answers(features=("analytics", "queues", "assets")),
         (
