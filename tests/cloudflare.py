@@ -198,6 +198,10 @@ class Cloudflare(HTTPServer):
 
     # --- The token ----------------------------------------------------------------
 
+    @route("GET", "/user/tokens/verify")
+    def _verify(self, _: Request) -> dict:
+        return {"id": ACCOUNT, "status": "active"}
+
     @route("GET", "/accounts")
     def _accounts(self, _: Request) -> list[dict]:
         return [{"id": ACCOUNT, "name": "Tester"}]
