@@ -49,6 +49,8 @@ def test_a_project_that_was_started_from_the_gallery_is_updated(
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{template}.insteadOf")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"{write.SOURCE}.git")
+    # Where Copier keeps what it has read from there.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     project = tmp_path / "project"
     shutil.copytree(write.GALLERY / name, project)
     for file in ("wrangler.jsonc", "package.json"):
