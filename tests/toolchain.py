@@ -83,7 +83,7 @@ def run_tests(directory: Path, *files: str) -> str:
         files: Parts of the names of the test files; by default all of them.
     """
     options = ["--no-isolate", "--maxWorkers=1"]
-    tests = [test.as_posix() for test in directory.glob("test/**/*.test.ts")]
+    tests = [test.as_posix() for test in directory.glob("test/**/*.test.[jt]s")]
     # Vitest would leave out what it does not find, as long as it finds one.
     assert all(any(file in test for test in tests) for file in files), files
     return node(directory, VITEST, "run", *options, *files)
@@ -107,7 +107,7 @@ def assert_tests_pass(*tests: Path) -> None:
         workspace = Path(folder)
         (workspace / "node_modules").symlink_to(ROOT / "node_modules")
         directories = dict.fromkeys(test.parent.parent for test in tests)
-        configs = [str(directory / "vitest.config.ts") for directory in directories]
+        configs = [str(*one.glob("vitest.config.[jt]s")) for one in directories]
         config = json.dumps({"test": {"projects": configs}})
         (workspace / "vitest.config.mjs").write_text(f"export default {config};\n")
         report = workspace / "report.json"
@@ -175,7 +175,7 @@ const { builtinModules, createRequire } = require("node:module");
 const { gzipSync } = require("node:zlib");
 const ofWrangler = createRequire(require.resolve("wrangler/package.json"));
 const { outputFiles } = ofWrangler("esbuild").buildSync({
-	entryPoints: process.argv.slice(1).map((folder) => `${folder}/src/index.ts`),
+	entryPoints: process.argv.slice(1).map((folder) => `${folder}/src/index`),
 	outdir: "/", // Where the files would go, if they were written.
 	write: false,
 	bundle: true,
@@ -218,11 +218,12 @@ def assert_checked(*directories: Path) -> None:
     """Check that types, type checker, format and lint find nothing.
 
     Args:
-        directories: Projects, with their packages.
+        directories: Projects, with their packages. JavaScript is not type-checked.
     """
-    write_types(*directories)
+    typed = [one for one in directories if (one / "tsconfig.json").exists()]
+    write_types(*typed)
     configs = []
-    for directory in directories:
+    for directory in typed:
         manifest = json.loads((directory / "package.json").read_text())
         commands = manifest["scripts"]["typecheck"].split(" && ")
         for command in commands:
@@ -232,7 +233,8 @@ def assert_checked(*directories: Path) -> None:
                 configs.append(directory / (options or ["tsconfig.json"])[-1])
     # One thread: the other processors have tests of their own.
     threads = ["--builders", "1", "--checkers", "1"]
-    node(ROOT, "tsc", "--build", *threads, *map(str, configs))
+    if configs:
+        node(ROOT, "tsc", "--build", *threads, *map(str, configs))
     for directory in directories:
         node(directory, "biome", "check", "--error-on-warnings")
         for written in directory.glob("**/*.tsbuildinfo"):

@@ -1,5 +1,6 @@
 """Writes what is made from the features: `python3 tools/write.py [types gallery …]`.
 
+- `javascript`: the JavaScript of all parts, in `javascript/`
 - `types`: those of all bindings, for the editor, into `.build/all`
 - `gallery`: the projects in `gallery/`
 - `readme`: the tables of README.md, and an update there and in docs/updating.md
@@ -24,6 +25,7 @@ from tools.workbench import ROOT
 
 SOURCE = "https://github.com/org/cf-templates"
 GALLERY = ROOT / "gallery"
+JAVASCRIPT = ROOT / "javascript"
 README = ROOT / "README.md"
 UPDATING = ROOT / "docs/updating.md"
 #: The starting point that the gallery has in both layouts.
@@ -60,6 +62,31 @@ def make(template: Path, project: Path, **answers: object) -> None:
     import copier
 
     copier.run_copy(str(template), project, data=answers, defaults=True, quiet=True)
+
+
+# --- javascript -------------------------------------------------------------------
+
+
+def write_javascript(folder: Path = JAVASCRIPT) -> None:
+    """Writes the JavaScript that `language: javascript` brings, from the TypeScript.
+
+    Args:
+        folder: Where to; what is there goes.
+
+    Raises:
+        SystemExit: Code is more than JavaScript with types.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    script = ROOT / "tools/javascript.mjs"
+    workbench.run("Writing JavaScript", [workbench.NODE, script, folder])
+    (folder / "README.md").write_text(JAVASCRIPT_README, "utf-8")
+
+
+JAVASCRIPT_README = """# JavaScript
+
+Generated: `python3 tools/write.py javascript` writes this folder from the TypeScript in
+`base/`, `providers/` and `features/`. Change that.
+"""
 
 
 # --- types ------------------------------------------------------------------------
@@ -353,6 +380,7 @@ def write_pictures() -> None:
 
 
 WRITERS = {
+    "javascript": write_javascript,
     "types": write_types,
     "gallery": write_gallery,
     "readme": write_readme,

@@ -140,13 +140,13 @@ async function* piecesOf(
 }
 
 /**
- * Asks the model to go on with a conversation. Yields the pieces of its answer,
- * until the signal aborts; may throw an ApiError in the middle.
+ * Asks the model to go on with a conversation. Yields the pieces of its answer;
+ * may throw an ApiError in the middle.
  */
 export async function* modelText(
 	env: Env,
 	messages: ModelMessage[],
-	signal: AbortSignal,
+	signal: AbortSignal, // Ends the answer without an error.
 	//% if "agents" in features
 	tools: ModelTool[] = [],
 	//% endif
