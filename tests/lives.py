@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import oracle
-from parts import NEWEST
-from releases import TREE, VERSIONS, features_of
+from parts import LANGUAGES, NEWEST
+from releases import TREE, VERSIONS, features_of, languages_of
 
 #: A project: the text of each file, by path.
 Tree = dict[str, str]
@@ -33,14 +33,18 @@ class Answers:
     ai_provider: str = oracle.DEFAULT
     package_manager: str = "npm"
     layout: str = "single-file"
+    language: str = LANGUAGES[0]
     custom_domain: str = ""
     compatibility_date: str = NEWEST
 
     def settled(self) -> "Answers":
         """Return them as they are recorded: in order, and only what was asked."""
-        known = features_of(VERSIONS[self.version])
+        version = VERSIONS[self.version]
+        known = features_of(version)
         features = tuple(feature for feature in known if feature in self.features)
-        after = replace(self, features=features)
+        spoken = languages_of(version)
+        language = self.language if self.language in spoken else spoken[0]
+        after = replace(self, features=features, language=language)
         return after if after.provider() else replace(after, ai_provider=oracle.DEFAULT)
 
     def provider(self) -> str:
@@ -174,7 +178,7 @@ def migration(tag: str, **change: list[str]) -> Piece:
 def workers(n: int) -> Piece:
     """Return an import of the runtime under a name that nobody else has."""
     text = f'import * as workers{n} from "cloudflare:workers";'
-    return line("src/index.ts", "// Your imports", text)
+    return line("src/", "// Your imports", text)
 
 
 def durable_object(n: int) -> list[Piece]:
@@ -249,6 +253,24 @@ def own_test(n: int) -> list[Piece]:
         "});\n"
     )
     return [Piece(f"test/mine{n}.test.ts", "", text)]
+
+
+#: What users of TypeScript write beside JavaScript.
+TYPES = re.compile(
+    r": (?:MessageBatch|ScheduledController|Env)\b|<Env>|override |"
+    r"declare module (?s:.*?)\n\}\n\n"
+)
+
+
+def named(path: str, language: str) -> str:
+    """Return the path of a file as it is in a project of a language."""
+    return re.sub(r"\.ts$", ".js", path) if language == "javascript" else path
+
+
+def in_language(piece: Piece, language: str) -> Piece:
+    """Return lines of TypeScript as a user of a language writes them."""
+    text = TYPES.sub("", piece.text) if language == "javascript" else piece.text
+    return replace(piece, file=named(piece.file, language), text=text)
 
 
 #: Every kind of entry that users write. Some stand in a list or a table of a feature:
@@ -348,7 +370,7 @@ KINDS = {
     "import": Kind(
         lambda n: [
             line(
-                "src/index.ts",
+                "src/",
                 "// Your imports",
                 f'import * as etag{n} from "hono/etag";',
             ),
@@ -369,7 +391,7 @@ KINDS = {
         lambda n: [
             Piece(f"src/mine{n}.ts", "", f"export const mine{n} = {n};\n"),
             line(
-                "src/index.ts",
+                "src/",
                 "// Your imports",
                 f'import * as mine{n} from "./mine{n}";',
             ),
@@ -461,9 +483,14 @@ VALUES = {
         r'(?<="test": "vitest run")(?=,?\n)',
         ',\n\t\t"mine": "echo mine"',
     ),
-    "included folders": Value("tsconfig.json", r'(?<="include": \[)', '"mine", '),
+    "included folders": Value(
+        "tsconfig.json",
+        r'(?<="include": \[)',
+        '"mine", ',
+        lambda answers: answers.language == "typescript",
+    ),
     "rule of the linter": Value(
-        "biome.json", r'(?="noExplicitAny": "error")', '"noConsole": "off", '
+        "biome.json", r'(?="useThrowOnlyError": "error")', '"useTemplate": "off", '
     ),
     "title": Value("README.md", r"\A# .*", "# Mine"),
 }
@@ -602,6 +629,7 @@ class Edits:
                     pieces = kind.pieces(self.added)
                     entry = Entry(name, self.added, [])
                     for piece in pieces:
+                        piece = in_language(piece, answers.language)
                         entry.pieces.append(self._put(piece, fresh, is_last))
                     self.entries.append(entry)
             case Take(index):
@@ -611,8 +639,7 @@ class Edits:
                 if VALUES[name].needs(answers):
                     self.values.add(name)
             case Drop(file):
-                if file in fresh:
-                    self.dropped.add(file)
+                self.dropped |= {named(file, answers.language)} & set(fresh)
             case Page(text):
                 self.page = text
 

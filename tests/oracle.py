@@ -158,6 +158,12 @@ def dev_packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     return {*TOOLS, *own}
 
 
+def in_javascript(paths: set[str]) -> set[str]:
+    """Return the files of a project as they are called in JavaScript."""
+    others = {path for path in paths if not path.endswith("tsconfig.json")}
+    return {re.sub(r"\.ts(x?)$", r".js\1", path) for path in others} | {"jsconfig.json"}
+
+
 def permissions(chosen: list[str]) -> list[str]:
     """Return what the API token of a deploy must be allowed to edit."""
     own = (name for feature in chosen for name in FEATURES[feature].permissions)
@@ -211,14 +217,24 @@ def files(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     )
 
 
-def assert_foretold(project: Path, chosen: list[str], provider: str = DEFAULT) -> None:
+def assert_foretold(
+    project: Path,
+    chosen: list[str],
+    provider: str = DEFAULT,
+    language: str = catalog.LANGUAGES[0],
+) -> None:
     """Check that a project holds what is predicted, whether with contract tests or not.
 
     Args:
         project: The project.
         chosen: The features that it was made with.
         provider: The provider that it was made with.
+        language: Its language.
     """
+    paths, tools = files(chosen, provider), dev_packages(chosen, provider)
+    if language == "javascript":
+        types = {name for name in tools if re.match("@types/|typescript$", name)}
+        paths, tools = in_javascript(paths), tools - types
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {}).get("bindings", [])
     started = wrangler.get("workflows", [])
@@ -226,16 +242,14 @@ def assert_foretold(project: Path, chosen: list[str], provider: str = DEFAULT) -
     others = re.findall(r'"binding": "(\w+)"', json.dumps(wrangler))
     rows = re.findall(r"^\| `([A-Z]+ /\S*)`( 🔒)? \|", readme(project), re.MULTILINE)
 
-    assert {path for path in texts(project) if ".contract." not in path} == files(
-        chosen, provider
-    )
+    assert {path for path in texts(project) if ".contract." not in path} == paths
     assert {b["name"]: b["class_name"] for b in objects} == classes(chosen)
     assert {w["binding"]: w["class_name"] for w in started} == workflows(chosen)
     assert {b["name"] for b in objects} | limiters | set(others) == bindings(
         chosen, provider
     )
     assert set(package(project)["dependencies"]) == packages(chosen, provider)
-    assert set(package(project)["devDependencies"]) == dev_packages(chosen, provider)
+    assert set(package(project)["devDependencies"]) == tools
     assert wrangler.get("secrets", {}).get("required", []) == secrets(chosen, provider)
     assert wrangler["vars"] == variables(chosen, provider)
     assert {route + lock for route, lock in rows} == routes(chosen)

@@ -36,6 +36,8 @@ PRESETS = [
     for preset in yaml.safe_load((ROOT / "extensions/presets.yml").read_text())
     if preset["id"] != "custom"
 ]
+#: The languages of projects, the default first.
+LANGUAGES = ["typescript", "javascript"]
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 #: The range of compatibility dates.

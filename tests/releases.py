@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from parts import FEATURES
+from parts import FEATURES, LANGUAGES
 from toolchain import git, release
 from workbench import ROOT, copy_template
 
@@ -39,7 +39,7 @@ CHANGES = [
         ("features/queues/feature.yml", "retry_delay: 300", "retry_delay: 301"),
         ("package.json", '"vitest": "', '"vitest": "0'),
         (
-            "template/vitest.config.ts.jinja",
+            "template/vitest.config{{ suffix }}.jinja",
             "testTimeout: 20_000",
             "testTimeout: 9_999",
         ),
@@ -60,6 +60,15 @@ def features_of(version: str) -> list[str]:
         return FEATURES
     folders = git(ROOT, "ls-tree", "--name-only", f"{RECORDED[version]}:features")
     return [feature for feature in FEATURES if feature in folders.split()]
+
+
+@functools.cache
+def languages_of(version: str) -> list[str]:
+    """Return the languages that a version has."""
+    if version not in RECORDED:
+        return LANGUAGES
+    asked = "\nlanguage:" in git(ROOT, "show", f"{RECORDED[version]}:copier.yml")
+    return LANGUAGES if asked else LANGUAGES[:1]
 
 
 def make_history(folder: Path) -> Path:
@@ -85,6 +94,8 @@ def make_history(folder: Path) -> Path:
 
 def _change(folder: Path, changes: list[tuple[str, str, str]]) -> None:
     for path, old, new in changes:
-        text = (folder / path).read_text()
-        assert old in text
-        (folder / path).write_text(text.replace(old, new, 1))
+        derived = folder / "javascript" / path.replace(".ts", ".js")
+        for file in [folder / path, *([derived] if derived.exists() else [])]:
+            text = file.read_text()
+            assert old in text
+            file.write_text(text.replace(old, new, 1))

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import copier
@@ -38,7 +39,7 @@ from lives import (
     Tree,
     Update,
 )
-from parts import FEATURES, MANAGERS, NEWEST, OLDEST, PROVIDERS
+from parts import FEATURES, LANGUAGES, MANAGERS, NEWEST, OLDEST, PROVIDERS
 from projects import difference, texts
 from quick_copier import quick_copier
 from releases import TREE, VERSIONS, make_history
@@ -56,7 +57,7 @@ OPTIONS = {
     "custom_domain": ["", "app.example.com"],
     "compatibility_date": [OLDEST, "2026-01-01", NEWEST],
 }
-#: The layouts of a project, which an update leaves as they are.
+#: The layouts of a project, which an update leaves as they are, like its language.
 LAYOUTS = ["single-file", "modules"]
 
 some_features = st.lists(st.sampled_from(FEATURES), unique=True).map(tuple)
@@ -74,6 +75,7 @@ start = st.builds(
     version=st.integers(0, VERSIONS.index(TREE)),
     features=some_features,
     layout=st.sampled_from(LAYOUTS),
+    language=st.sampled_from(LANGUAGES),
     **options,
 ).map(Answers.settled)
 #: A few features at once: where most of a Worker is exchanged, a user's things may
@@ -288,6 +290,15 @@ def next_history(history: list[dict], answers: Answers) -> list[dict]:
     return [*history, entry] if came or went else history
 
 
+def assert_sound(project: Path) -> None:
+    """Check code, the user's too: TypeScript by its types, JavaScript by the linter."""
+    if (project / "tsconfig.json").exists():
+        write_types(project)
+        node(project, "tsc")
+    else:
+        node(project, "biome", "lint", "--error-on-warnings")
+
+
 @pytest.mark.parametrize("share", range(SHARES))
 def test_what_users_do_survives_updates(
     share: int,
@@ -334,8 +345,7 @@ def test_what_users_do_survives_updates(
 
     play()
     record_property("played", dict(played))
-    write_types(link_toolchain(fullest))
-    node(fullest, "tsc")
+    assert_sound(link_toolchain(fullest))
 
 
 def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
@@ -347,12 +357,13 @@ def test_copier_itself_agrees(template: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_project_of_entries_of_every_kind_passes_its_tests(
-    quick: None, template: Path, tmp_path: Path
+    language: str, quick: None, template: Path, tmp_path: Path
 ) -> None:
-    project = link_toolchain(live(FULL_LIFE, template, tmp_path / "my-worker").folder)
-    write_types(project)
-    node(project, "tsc")
+    life = replace(FULL_LIFE, start=replace(FULL_LIFE.start, language=language))
+    project = link_toolchain(live(life, template, tmp_path / "my-worker").folder)
+    assert_sound(project)
     run_tests(project)
 
 

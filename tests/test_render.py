@@ -13,13 +13,13 @@ from playwright.sync_api import Page, sync_playwright
 
 import oracle
 import workbench
-from parts import CATALOG, FEATURE_SETS, FEATURES, PROVIDER_SETS, set_id
+from parts import CATALOG, FEATURE_SETS, FEATURES, LANGUAGES, PROVIDER_SETS, set_id
 from projects import config, package, readme, texts
 from toolchain import run
 from workbench import NODE, ROOT
 
 Render = Callable[..., Path]
-Rendered = Callable[[list[str], str], Path]
+Rendered = Callable[..., Path]
 
 #: None, each alone and all with the default provider; what others are tried with.
 PROJECTS = [*((subset, oracle.DEFAULT) for subset in FEATURE_SETS), *PROVIDER_SETS]
@@ -28,17 +28,27 @@ PROJECTS = [*((subset, oracle.DEFAULT) for subset in FEATURE_SETS), *PROVIDER_SE
 each_project = pytest.mark.parametrize(
     ("features", "provider"), PROJECTS, ids=set_id, scope="module"
 )
+each_language = pytest.mark.parametrize("language", LANGUAGES, scope="module")
 
 
 @pytest.fixture(scope="module")
 def rendered(render: Render) -> Rendered:
-    """Return a function that gives a project of features and a provider, to read."""
+    """Return a function that gives a project to read.
+
+    It takes the features, the provider and, unless it is the default, the language.
+    """
 
     @functools.cache
-    def made(features: tuple[str, ...], provider: str) -> Path:
-        return render(list(features), project_name="my-app", ai_provider=provider)
+    def made(features: tuple[str, ...], provider: str, language: str) -> Path:
+        answers = {"ai_provider": provider, "language": language}
+        return render(list(features), project_name="my-app", **answers)
 
-    return lambda features, provider: made(tuple(features), provider)
+    def rendered(
+        features: list[str], provider: str, language: str = LANGUAGES[0]
+    ) -> Path:
+        return made(tuple(features), provider, language)
+
+    return rendered
 
 
 @functools.cache
@@ -51,18 +61,21 @@ def schema() -> jsonschema.protocols.Validator:
     return validator(known)
 
 
+@each_language
 @each_project
 def test_a_project_holds_what_its_features_need(
-    rendered: Rendered, features: list[str], provider: str
+    rendered: Rendered, features: list[str], provider: str, language: str
 ) -> None:
-    oracle.assert_foretold(rendered(features, provider), features, provider)
+    project = rendered(features, provider, language)
+    oracle.assert_foretold(project, features, provider, language)
 
 
+@each_language
 @each_project
 def test_a_project_holds_nothing_of_other_features_and_providers(
-    rendered: Rendered, features: list[str], provider: str
+    rendered: Rendered, features: list[str], provider: str, language: str
 ) -> None:
-    everything = "\n".join(texts(rendered(features, provider)).values())
+    everything = "\n".join(texts(rendered(features, provider, language)).values())
     parts = [*oracle.FEATURES.values(), *oracle.PROVIDERS.values()]
     parts += [joint for part in parts for joint in part.joints.values()]
     chosen = oracle.parts(features, provider)
@@ -80,15 +93,29 @@ def test_a_project_holds_nothing_of_other_features_and_providers(
 
 
 @each_project
-def test_no_file_holds_what_the_template_should_have_filled_in(
+def test_no_file_of_javascript_speaks_of_typescript(
     rendered: Rendered, features: list[str], provider: str
+) -> None:
+    files = texts(rendered(features, provider, "javascript"))
+    # Editors read the types of the bindings.
+    foreign = re.compile(
+        r"(?<!\.d)\.tsx?\b|typescript|typecheck|\btsc\b|tsconfig", re.I
+    )
+    found = {path: foreign.findall(text) for path, text in files.items()}
+    assert {path: words for path, words in found.items() if words} == {}
+
+
+@each_language
+@each_project
+def test_no_file_holds_what_the_template_should_have_filled_in(
+    rendered: Rendered, features: list[str], provider: str, language: str
 ) -> None:
     # GitHub has braces of its own.
     leftover = re.compile(
         r"(?<!\$)\{\{|\{%|\{#|//%|jinja"
         r"|\{(?:(?:project|resource)_name\w*|\w+_(?:id|namespace)|routes)\}"
     )
-    files = texts(rendered(features, provider))
+    files = texts(rendered(features, provider, language))
     assert [path for path, text in files.items() if leftover.search(text)] == []
 
 
@@ -197,13 +224,15 @@ INDEX = re.compile(
 )
 
 
+@each_language
 @pytest.mark.parametrize("feature", FEATURES)
 def test_a_feature_changes_only_lines_of_its_own(
-    rendered: Rendered, feature: str
+    rendered: Rendered, feature: str, language: str
 ) -> None:
     others = [other for other in FEATURES if other != feature]
     without, with_it = (
-        texts(rendered(features, oracle.DEFAULT)) for features in (others, FEATURES)
+        texts(rendered(features, oracle.DEFAULT, language))
+        for features in (others, FEATURES)
     )
     if feature == "assets":
         without = {path: INDEX.sub("", text) for path, text in without.items()}
