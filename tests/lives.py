@@ -255,7 +255,7 @@ def own_test(n: int) -> list[Piece]:
     return [Piece(f"test/mine{n}.test.ts", "", text)]
 
 
-#: What users of TypeScript write beside JavaScript.
+#: The parts of users' TypeScript that are no JavaScript.
 TYPES = re.compile(
     r": (?:MessageBatch|ScheduledController|Env)\b|<Env>|override |"
     r"declare module (?s:.*?)\n\}\n\n"

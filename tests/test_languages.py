@@ -5,6 +5,7 @@ the tests of each feature alone in one layout, and those of all in both. What fi
 say in both languages is in `test_render.py`, and how they live in `test_lives.py`.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from toolchain import (
     assert_deployable,
     assert_tests_pass,
     bundle_sizes,
+    node,
     run,
     run_tests,
+    write_types,
 )
 from tools import write
 from workbench import NODE, ROOT
@@ -41,6 +44,24 @@ OTHERS = [
     *PROVIDER_SETS,
     *((preset["features"], oracle.DEFAULT) for preset in PRESETS),
 ]
+
+
+#: Code in which an editor with types finds three mistakes.
+OWN = """import { DurableObject, env } from "cloudflare:workers";
+
+export class Mine extends DurableObject {
+	read() {
+		return this.env.notOfThis;
+	}
+}
+
+/** @type {ExportedHandler<Env>} */
+export default {
+	async queue(batch) {
+		batch.notOfBatch(env.notOfEnv);
+	},
+};
+"""
 
 
 def make(
@@ -106,6 +127,19 @@ def test_projects_are_clean_under_the_tools(
 def test_the_own_tests_of_all_features_pass(project: Project) -> None:
     directory = make(project, FEATURES, layout="modules")
     run_tests(directory, *(f"test/{feature}.test.js" for feature in FEATURES))
+
+
+def test_editors_know_the_types_of_the_runtime_and_of_the_bindings(
+    project: Project,
+) -> None:
+    directory = make(project, FEATURES)
+    write_types(directory)
+    (directory / "src/own.js").write_text(OWN)
+    with pytest.raises(AssertionError) as error:
+        node(directory, "tsc", "--project", "jsconfig.json", "--checkJs", "--noEmit")
+    (directory / "src/own.js").unlink()
+    found = re.findall(r"^src/own\.js.* Property '(.*?)' does", str(error.value), re.M)
+    assert found == ["notOfThis", "notOfBatch", "notOfEnv"]
 
 
 @pytest.mark.full

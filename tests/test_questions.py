@@ -20,7 +20,16 @@ import pytest
 import yaml
 from copier.errors import UserMessageError
 
-from parts import CATALOG, FEATURES, MANAGERS, MODEL_FEATURES, NEWEST, OLDEST, PROVIDERS
+from parts import (
+    CATALOG,
+    FEATURES,
+    LANGUAGES,
+    MANAGERS,
+    MODEL_FEATURES,
+    NEWEST,
+    OLDEST,
+    PROVIDERS,
+)
 from projects import config, difference, replace, texts
 from quick_copier import run_quick_copier
 from toolchain import commit, git, release, run_copier
@@ -54,6 +63,7 @@ ANSWERS = {
     "features": MENU,
     "ai_provider": "anthropic",
     "layout": "single-file",
+    "language": "javascript",
     "package_manager": "bun",
     "hyperdrive_id": "0123456789abcDEF" * 2,
     "custom_domain": f"{'a' * 63}.{'a.' * 93}aaa",
@@ -75,8 +85,9 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 def add_part(template: Path, kind: str, known: dict, part: str, **keys: object) -> None:
     """Add a part to a template that is like a known one but for its id and `keys`."""
-    folder = template / f"{kind}s/{part}"
-    shutil.copytree(folder.with_name(known["id"]), folder)
+    for home in (template / "javascript", template):
+        folder = home / f"{kind}s/{part}"
+        shutil.copytree(folder.with_name(known["id"]), folder)
     description = {**known, "id": part, "order": 1000, **keys}
     (folder / f"{kind}.yml").write_text(yaml.safe_dump(description))
 
@@ -95,8 +106,8 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_part(repository, "feature", plain, "retired")
     objects = [{**known, "class": "Before"}]
     add_part(repository, "feature", renamed, "before", durable_objects=objects)
-    code = repository / "features/before/worker.ts"
-    code.write_text(re.sub(rf"\b{STAYS}\b", "Before", code.read_text()))
+    for code in repository.glob("**/features/before/worker.[jt]s"):
+        code.write_text(re.sub(rf"\b{STAYS}\b", "Before", code.read_text()))
     add_part(repository, "provider", PROVIDERS[0], "before")
     release(repository, "1.0.0")
     for gone in ("features/retired", "features/before", "providers/before"):
@@ -241,6 +252,7 @@ def test_defaults_alone_make_a_project(template: Path, tmp_path: Path) -> None:
         "resource_name": "my-app",
         "features": [*PRESETS["custom"]],
         "layout": "single-file",
+        "language": "typescript",
         "package_manager": "npm",
         "custom_domain": "",
         "github_actions": True,
@@ -329,6 +341,7 @@ BAD = {
         ["nobody", "workers-ai\n", ["openai"], None],
     ),
     "layout": (["single-file", "modules"], ["folders", ["modules"]]),
+    "language": (LANGUAGES, ["TypeScript", "python", ["javascript"], None]),
     "package_manager": (MANAGERS, ["cargo", ["npm"], {"npm": True}]),
     "hyperdrive_id": (
         ["32 hexadecimal digits", "32 zeros"],
@@ -454,6 +467,7 @@ def test_ctrl_c_ends_without_a_file(
     [
         ("project_name", "other", "Keep 'living', the name of this project"),
         ("layout", "modules", "Keep 'single-file', the layout of this project"),
+        ("language", "javascript", "Keep 'typescript', the language of this project"),
         ("preset", "d1-api", "Leave it out, or write the list of features"),
     ],
 )
@@ -472,6 +486,24 @@ def test_an_update_refuses_what_only_the_first_copy_may_say(
     assert recorded(project)["_commit"] == "1.1.0"
 
 
+def test_a_project_that_is_older_than_the_language_stays_typescript(
+    start: Start,
+) -> None:
+    project = start([ONE])
+    before = texts(project)
+    replace(project / ".copier-answers.yml", "language: typescript\n", "")
+    commit(project, "Be older")
+    line = refusal(run_quick_copier(*UPDATE, "--data=language=javascript", project))
+    assert "Keep 'typescript'" in line
+    assert is_unchanged(project)
+    assert run_quick_copier(*UPDATE, project).returncode == 0
+    after = texts(project)
+    for files in (before, after):
+        del files[".copier-answers.yml"]
+    assert after == before
+    assert recorded(project)["language"] == "typescript"
+
+
 def test_an_update_takes_the_name_that_a_project_has_been_given(start: Start) -> None:
     project = start([ONE])
     for path in ("package.json", "wrangler.jsonc"):
@@ -483,12 +515,14 @@ def test_an_update_takes_the_name_that_a_project_has_been_given(start: Start) ->
     assert recorded(project)["resource_name"] == "living"
 
 
-#: Files that features bring: a feature, a layout, and the path.
+#: Files that features bring: a feature, answers, and the path.
 BROUGHT = [
-    (ONE, "modules", f"src/{ONE}.ts"),
-    (ONE, "modules", f"test/{ONE}.test.ts"),
+    (ONE, {"layout": "modules"}, f"src/{ONE}.ts"),
+    (ONE, {"layout": "modules"}, f"test/{ONE}.test.ts"),
+    (ONE, {"layout": "modules", "language": "javascript"}, f"src/{ONE}.js"),
+    (ONE, {"layout": "modules", "language": "javascript"}, f"test/{ONE}.test.js"),
     *[
-        (feature["id"], "single-file", path)
+        (feature["id"], {}, path)
         for feature in CATALOG
         for path in feature.get("files", [])
         if path.startswith("migrations/")
@@ -496,12 +530,12 @@ BROUGHT = [
 ]
 
 
-@pytest.mark.parametrize(("feature", "layout", "path"), BROUGHT)
+@pytest.mark.parametrize(("feature", "answers", "path"), BROUGHT)
 def test_an_update_refuses_a_feature_whose_file_is_the_users(
-    feature: str, layout: str, path: str, start: Start
+    feature: str, answers: dict, path: str, start: Start
 ) -> None:
     other = FEATURES[-1]
-    project = start([other], layout=layout)
+    project = start([other], **answers)
     (project / path).parent.mkdir(parents=True, exist_ok=True)
     (project / path).write_text("// Mine\n")
     commit(project, "Edit")
@@ -528,8 +562,8 @@ def test_an_update_refuses_a_new_name_whose_file_is_the_users(start: Start) -> N
 def test_an_update_in_a_terminal_refuses_the_same(
     start: Start, terminal: Terminal
 ) -> None:
-    feature, layout, path = BROUGHT[0]
-    project = start(FEATURES[-1:], layout=layout)
+    feature, answers, path = BROUGHT[0]
+    project = start(FEATURES[-1:], **answers)
     (project / path).write_text("// Mine\n")
     commit(project, "Edit")
     updating = terminal("update", project)

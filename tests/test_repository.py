@@ -24,7 +24,7 @@ IMPORT = re.compile(
 )
 #: Where people are told of features, which they may be by name.
 TELLS = {
-    *("docs", "gallery", ".md"),
+    *("docs", "gallery", "javascript", ".md"),
     *("extensions/presets.yml", "tests/test_repository.py"),
 }
 #: Which features are named outside of their folders, by folder of a part or by file.
@@ -59,7 +59,7 @@ SAID = {
     "hooks/exclude.jinja": "assets",
     "template/AGENTS.md.jinja": "assets",
     "template/README.md.jinja": "assets rate-limit",
-    "template/src/index.ts.jinja": "assets",
+    "template/src/index{{ suffix }}.jinja": "assets",
     "template/wrangler.jsonc.jinja": "assets",
     "tests/demo.py": "assets",
     "tests/oracle.py": "assets queues workflows",
