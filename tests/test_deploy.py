@@ -569,3 +569,13 @@ def test_a_wrong_type_stops_a_deploy(render: Render, cloudflare: Cloudflare) -> 
     commit(project, "Start")
     edit(project, "src/index.ts", "// Your code", "\nexport const one: string = 1;")
     assert "error TS2322" in assert_stopped(cloudflare, project)
+
+
+def test_a_name_that_nothing_declares_stops_a_deploy_of_javascript(
+    render: Render, cloudflare: Cloudflare
+) -> None:
+    project = link_toolchain(render([], language="javascript"))
+    commit(project, "Start")
+    edit(project, "src/index.js", "// Your code", "\nnothing();")
+    printed = assert_stopped(cloudflare, project)
+    assert "The nothing variable is undeclared" in printed
