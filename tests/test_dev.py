@@ -19,11 +19,17 @@ from workbench import NPM
 #: under `dev` too.
 POLICIES = [[feature["id"]] for feature in CATALOG if "middleware" in feature]
 SETS = {set_id(features): features for features in ([], *POLICIES, FEATURES)}
+#: All but the policies, which let nobody in, or too few, for these tests.
+OTHERS = [one for one in FEATURES if [one] not in POLICIES]
 #: The route of every Worker, and that of Workers without a page.
 HEALTH = {"method": "GET", "path": "/health", "summary": "Whether the Worker runs"}
 HOME = {"method": "GET", "path": "/", "summary": "The routes of this Worker"}
 
-each_set = pytest.mark.parametrize("server", SETS, indirect=True)
+each_set = pytest.mark.parametrize(
+    "server",
+    [*SETS, pytest.param("javascript", marks=pytest.mark.full)],
+    indirect=True,
+)
 all_features = pytest.mark.parametrize("server", ["all"], indirect=True)
 #: With nothing beside the server, and with all that features start there.
 each_end = pytest.mark.parametrize(
@@ -35,11 +41,16 @@ each_end = pytest.mark.parametrize(
 def server(
     request: pytest.FixtureRequest, render: Callable[..., Path]
 ) -> Iterator[DevServer]:
-    """A server of the set of features that the parameter names."""
+    """A server of the set of features that the parameter names, or of JavaScript."""
     if request.param == "all":
         yield request.getfixturevalue("everything")
         return
-    with serve(link_toolchain(render(SETS[request.param]))) as server:
+    made = (
+        render(OTHERS, language="javascript", layout="modules")
+        if request.param == "javascript"
+        else render(SETS[request.param])
+    )
+    with serve(link_toolchain(made)) as server:
         yield server
 
 

@@ -34,10 +34,18 @@ def recorded(project: Path) -> dict:
 
 @pytest.mark.full
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("layout", ["single-file", "modules"])
+@pytest.mark.parametrize(
+    ("layout", "language"),
+    # JavaScript in one layout, since its files are joined in the same way.
+    [
+        ("single-file", "typescript"),
+        ("modules", "typescript"),
+        ("single-file", "javascript"),
+    ],
+)
 @pytest.mark.parametrize(("start", "end"), CROSSED)
 def test_an_update_makes_what_a_fresh_copy_makes(
-    start: str, end: str, layout: str, history: Path, tmp_path: Path
+    start: str, end: str, layout: str, language: str, history: Path, tmp_path: Path
 ) -> None:
     if start not in VERSIONS:
         pytest.skip("This clone lacks the commit: fetch the whole history.")
@@ -47,7 +55,7 @@ def test_an_update_makes_what_a_fresh_copy_makes(
         folders = tmp_path / "updated/my-worker", tmp_path / "fresh/my-worker"
         updated, fresh = folders
         quietly = {"defaults": True, "quiet": True}
-        data = {"features": chosen, "layout": layout}
+        data = {"features": chosen, "layout": layout, "language": language}
         copier.run_copy(str(history), updated, data=data, vcs_ref=start, **quietly)
         commit(updated, "Start")
         copier.run_update(updated, vcs_ref=end, overwrite=True, **quietly)
