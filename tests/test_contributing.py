@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from parts import FEATURES
-from toolchain import assert_clean, commit, link_toolchain, run_tests
-from workbench import ROOT, copy_template
+from toolchain import assert_clean, commit, link_toolchain, run, run_tests
+from workbench import PYTHON, ROOT, copy_template
 
 #: The files of the worked example, in the order of its blocks.
 FILES = [
@@ -36,14 +36,16 @@ def test_the_feature_that_it_describes_works(
     for name, (_, block) in zip(FILES, blocks, strict=False):
         (folder / name).write_text(block)
 
+    for name in (".venv", "node_modules"):
+        (template / name).symlink_to(ROOT / name)
+    run([PYTHON, "tools/write.py", "javascript"], template)
+
     for features in (["dice"], ["dice", *FEATURES[:2]]):
         project = link_toolchain(render(features, source=template))
         assert_clean(project)
         run_tests(project, "dice")
 
     # The rules for every feature.
-    for name in (".venv", "node_modules"):
-        (template / name).symlink_to(ROOT / name)
     commit(template, "Add dice")
     files = [f"tests/test_{name}.py" for name in ("repository", "render", "weight")]
     options = ["-q", "-k", "dice", "-p", "no:cacheprovider"]

@@ -28,8 +28,8 @@ GALLERY = ROOT / "gallery"
 JAVASCRIPT = ROOT / "javascript"
 README = ROOT / "README.md"
 UPDATING = ROOT / "docs/updating.md"
-#: The starting point that the gallery has in both layouts.
-IN_BOTH_LAYOUTS = "realtime"
+#: The starting point that the gallery has in both layouts and languages.
+IN_ALL_FORMS = "realtime"
 
 
 def catalog(kind: str) -> list[dict]:
@@ -135,8 +135,9 @@ def gallery_projects() -> dict[str, dict]:
     sets = {"none": [], **{preset["id"]: preset["features"] for preset in presets()}}
     sets |= {feature: [feature] for feature in features if feature not in shown}
     projects = {name: {"features": features} for name, features in sets.items()}
-    both = projects[IN_BOTH_LAYOUTS]
-    projects[f"{IN_BOTH_LAYOUTS}-single-file"] = {**both, "layout": "single-file"}
+    plain = projects[IN_ALL_FORMS]
+    projects[f"{IN_ALL_FORMS}-single-file"] = {**plain, "layout": "single-file"}
+    projects[f"{IN_ALL_FORMS}-javascript"] = {**plain, "language": "javascript"}
     return projects
 
 
@@ -225,8 +226,10 @@ def deploy_button(name: str) -> str:
 
 
 def layout_of(project: Path) -> str:
-    """Returns where a project's code is."""
-    return "modules" if (project / "src/base.ts").exists() else "one file"
+    """Returns where a project's code is, and whether it is JavaScript."""
+    layout = "modules" if [*project.glob("src/base.*")] else "one file"
+    is_javascript = (project / "jsconfig.json").exists()
+    return f"{layout}, in JavaScript" if is_javascript else layout
 
 
 def code(ids: list[str]) -> str:
