@@ -487,21 +487,30 @@ def test_an_update_refuses_what_only_the_first_copy_may_say(
 
 
 def test_a_project_that_is_older_than_the_language_stays_typescript(
-    start: Start,
+    tmp_path: Path,
 ) -> None:
-    project = start([ONE])
+    repository = copy_template(tmp_path / "template")
+    # A template that has no such question, and writes the same.
+    code = [repository / "copier.yml"]
+    for folder in ("extensions", "hooks", "template"):
+        code += [path for path in repository.glob(f"{folder}/**/*") if path.is_file()]
+    for path in code:
+        path.write_text(re.sub(r"\blanguage\b", "hidden", path.read_text()))
+    replace(repository / "copier.yml", "\nhidden:\n", "\nhidden:\n  when: false\n")
+    release(repository, "1.0.0")
+    copy_template(repository)
+    release(repository, "1.1.0")
+    project = copy(repository, tmp_path / "living", vcs_ref="1.0.0")
+    commit(project, "Start")
     before = texts(project)
-    replace(project / ".copier-answers.yml", "language: typescript\n", "")
-    commit(project, "Be older")
+
     line = refusal(run_quick_copier(*UPDATE, "--data=language=javascript", project))
-    assert "Keep 'typescript'" in line
+    assert "Keep 'typescript', the language of this project" in line
     assert is_unchanged(project)
     assert run_quick_copier(*UPDATE, project).returncode == 0
-    after = texts(project)
-    for files in (before, after):
-        del files[".copier-answers.yml"]
-    assert after == before
-    assert recorded(project)["language"] == "typescript"
+    answers = before[".copier-answers.yml"].replace("_commit: 1.0.0", "_commit: 1.1.0")
+    added = answers.replace("\nlayout:", "\nlanguage: typescript\nlayout:")
+    assert difference(texts(project), {**before, ".copier-answers.yml": added}) == ""
 
 
 def test_an_update_takes_the_name_that_a_project_has_been_given(start: Start) -> None:
