@@ -129,6 +129,7 @@ def test_the_own_tests_of_all_features_pass(project: Project) -> None:
     run_tests(directory, *(f"test/{feature}.test.js" for feature in FEATURES))
 
 
+@pytest.mark.full
 def test_editors_know_the_types_of_the_runtime_and_of_the_bindings(
     project: Project,
 ) -> None:
