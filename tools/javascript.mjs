@@ -14,7 +14,7 @@ const { resolve } = createRequire(import.meta.url);
 // The one with a parser; ours has none.
 const ts = createRequire(resolve("ts-blank-space"))("typescript");
 
-/** Runs the formatter, outside of this repository with its own defaults. */
+/** Runs the formatter in the folder; returns what it prints. */
 function format(options, input) {
 	const biome = resolve("@biomejs/biome/bin/biome");
 	return execFileSync(process.execPath, [biome, "format", ...options], {
