@@ -34,12 +34,17 @@ def node_environment() -> dict[str, str]:
     return {**quiet, **own}
 
 
-def run(command: list[str | Path], directory: Path) -> str:
+def run(
+    command: list[str | Path],
+    directory: Path,
+    environment: dict[str, str] | None = None,
+) -> str:
     """Run a command of the toolchain.
 
     Args:
         command: The program and its arguments.
         directory: Where it runs.
+        environment: Its environment; by default `node_environment`.
 
     Returns:
         What it printed, both streams.
@@ -50,7 +55,7 @@ def run(command: list[str | Path], directory: Path) -> str:
     result = subprocess.run(
         command,
         cwd=directory,
-        env=node_environment(),
+        env=environment or node_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
