@@ -91,5 +91,6 @@ def test_a_pnpm_workspace_installs_with_the_lines_of_the_guide(
     project = monorepo / "packages/api"
     answers = [f"--data=features={FEATURES}", "--data=package_manager=pnpm"]
     assert run_copier("copy", "--defaults", *answers, template, project).returncode == 0
-    commands = ["pnpm install", "pnpm run check", "pnpm run typecheck"]
+    pnpm = f'"{ROOT}/node_modules/pnpm/pnpm"'
+    commands = [f"{pnpm} install", f"{pnpm} run check", f"{pnpm} run typecheck"]
     run(["bash", "-ec", "\n".join(commands)], project)
