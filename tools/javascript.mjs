@@ -58,10 +58,13 @@ function javascript(file, code) {
 		}
 	})(source);
 	text += code.slice(end);
-	return blankSourceFile(parse(text), (node) => {
+	const blank = blankSourceFile(parse(text), (node) => {
 		console.error(`${file}: ${ts.SyntaxKind[node.kind]} is not erasable.`);
 		process.exitCode = 1;
 	});
+	// So that an editor knows `c.env`.
+	const type = '/** @type {import("hono").Hono<{ Bindings: Env }>} */\n';
+	return blank.replace(/^(export )?const \w+ = new Hono\b/gm, `${type}$&`);
 }
 
 /** Returns a guide with its blocks of code in JavaScript. */

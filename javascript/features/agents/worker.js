@@ -283,6 +283,7 @@ export class AiAgent extends Agent {
 	}
 }
 
+/** @type {import("hono").Hono<{ Bindings: Env }>} */
 export const agents = new Hono().route(
 	"/",
 	makeAgentRoutes("ai-agent", (env) => env.AiAgent),

@@ -85,6 +85,7 @@ export async function startSession(c, user) {
 	return { token, expiresAt: session.expiresAt };
 }
 
+/** @type {import("hono").Hono<{ Bindings: Env }>} */
 export const auth = new Hono();
 
 auth.post("/auth/sessions", async (c) => {

@@ -5,6 +5,7 @@ import { ApiError, logError, readJson } from "../../base/base/worker";
 
 const UPSTREAM_TIMEOUT_MS = 10_000;
 
+/** @type {import("hono").Hono<{ Bindings: Env }>} */
 export const requests = new Hono();
 
 requests.post("/requests", operatorOnly, async (c) => {

@@ -12,6 +12,7 @@ export const paramsSchema = z.strictObject({
 
 const approvalSchema = z.strictObject({ approved: z.boolean() });
 
+/** @type {import("hono").Hono<{ Bindings: Env }>} */
 export const workflows = new Hono();
 
 workflows.post("/workflows", operatorOnly, async (c) => {
