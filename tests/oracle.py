@@ -233,7 +233,9 @@ def assert_foretold(
     """
     paths, tools = files(chosen, provider), dev_packages(chosen, provider)
     if language == "javascript":
-        types = {name for name in tools if re.match("@types/(?!node$)|typescript$", name)}
+        types = {
+            name for name in tools if re.match("@types/(?!node$)|typescript$", name)
+        }
         paths, tools = in_javascript(paths), tools - types
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {}).get("bindings", [])

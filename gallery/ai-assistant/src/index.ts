@@ -396,7 +396,7 @@ async function* readAnswer(answer: unknown): AsyncGenerator<Piece> {
 async function* piecesOf(
 	env: Env,
 	messages: object[],
-	signal: AbortSignal,
+	signal: AbortSignal, // Also stops the model.
 	tools: ModelTool[] = [],
 	rounds = 8,
 ): AsyncGenerator<string> {
@@ -440,13 +440,13 @@ async function* piecesOf(
 }
 
 /**
- * Asks the model to go on with a conversation. Yields the pieces of its answer,
- * until the signal aborts; may throw an ApiError in the middle.
+ * Asks the model to go on with a conversation. Yields the pieces of its answer;
+ * may throw an ApiError in the middle.
  */
 export async function* modelText(
 	env: Env,
 	messages: ModelMessage[],
-	signal: AbortSignal,
+	signal: AbortSignal, // Ends the answer without an error.
 	tools: ModelTool[] = [],
 ): AsyncGenerator<string> {
 	// AbortSignal.timeout() cannot be cleared, and keeps what waits in memory.

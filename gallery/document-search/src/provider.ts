@@ -101,7 +101,7 @@ async function* readAnswer(answer: unknown): AsyncGenerator<Piece> {
 async function* piecesOf(
 	env: Env,
 	messages: object[],
-	signal: AbortSignal,
+	signal: AbortSignal, // Also stops the model.
 ): AsyncGenerator<string> {
 	const inputs: Record<string, unknown> = {
 		messages,
@@ -120,13 +120,13 @@ async function* piecesOf(
 }
 
 /**
- * Asks the model to go on with a conversation. Yields the pieces of its answer,
- * until the signal aborts; may throw an ApiError in the middle.
+ * Asks the model to go on with a conversation. Yields the pieces of its answer;
+ * may throw an ApiError in the middle.
  */
 export async function* modelText(
 	env: Env,
 	messages: ModelMessage[],
-	signal: AbortSignal,
+	signal: AbortSignal, // Ends the answer without an error.
 ): AsyncGenerator<string> {
 	// AbortSignal.timeout() cannot be cleared, and keeps what waits in memory.
 	const late = new AbortController();

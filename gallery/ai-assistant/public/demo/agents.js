@@ -1,2 +1,2 @@
-// Wrangler lets Vite build it from `client/agents.tsx`.
+// Wrangler lets Vite build it from `client/`.
 import "/dist/agents.js";
