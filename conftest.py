@@ -1,6 +1,7 @@
 """Shared by all tests: the options of pytest, and rendered projects."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,7 +82,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep this machine's settings of Copier and of Git away from the tests."""
+    """Keep this machine's settings of Copier, Git and signals away from the tests."""
+    # A shell lets what it starts in the background ignore Ctrl-C, and all below it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tmp_path_factory.mktemp("settings")
     (folder / "copier.yml").write_text("{}\n")
     # Repositories that live for seconds need no care for a longer life.

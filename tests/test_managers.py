@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dev_server import left_over, serve
+from parts import set_id
 from projects import readme
 from toolchain import node_environment, run
 from workbench import BUILD, NODE, ROOT
@@ -29,14 +30,15 @@ UNANSWERED = re.compile("(?i)ignored build scripts|approve-builds")
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("features", ["", "websockets", "agents,assets"])
+@pytest.mark.parametrize(
+    "features", [[], ["websockets"], ["agents", "assets"]], ids=set_id
+)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_project_works_with_its_package_manager(
-    client: str, features: str, render: Callable[..., Path], tmp_path: Path
+    client: str, features: list[str], render: Callable[..., Path], tmp_path: Path
 ) -> None:
     manager, program = CLIENTS[client]
-    chosen = [feature for feature in features.split(",") if feature]
-    project = render(chosen, package_manager=manager)
+    project = render(features, package_manager=manager)
     for name, call in {manager: program, "bunx": f"{program} x"}.items():
         (tmp_path / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
         (tmp_path / name).chmod(0o755)

@@ -72,7 +72,7 @@ SAID = {
         "rate-limit structured-output vectorize websockets workflows"
     ),
     "tests/test_gallery.py": "queues",
-    "tests/test_managers.py": "websockets",
+    "tests/test_managers.py": "agents assets websockets",
     "tests/test_products.py": (
         "agents alarms analytics assets auth cron hyperdrive queues "
         "structured-output websockets workflows"
