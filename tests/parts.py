@@ -38,6 +38,8 @@ PRESETS = [
 ]
 #: The languages of projects, the default first.
 LANGUAGES = ["typescript", "javascript"]
+#: The layouts of projects.
+LAYOUTS = ["single-file", "modules"]
 #: The sets of features that the slow tests go through: none, each alone, all.
 FEATURE_SETS = [[], *([feature] for feature in FEATURES), FEATURES]
 #: The range of compatibility dates.

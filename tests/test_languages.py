@@ -15,6 +15,7 @@ import oracle
 from parts import (
     FEATURE_SETS,
     FEATURES,
+    LAYOUTS,
     MODEL_FEATURES,
     PRESETS,
     PROVIDER_SETS,
@@ -37,7 +38,6 @@ from workbench import NODE, ROOT
 
 Project = Callable[..., Path]
 
-LAYOUTS = ["single-file", "modules"]
 #: None, each alone and all with the default provider; others with any.
 ALONE = [(features, oracle.DEFAULT) for features in FEATURE_SETS]
 OTHERS = [
@@ -124,11 +124,6 @@ def test_projects_are_clean_under_the_tools(
     assert_deployable(make(project, FEATURES, layout=layout))
 
 
-def test_the_own_tests_of_all_features_pass(project: Project) -> None:
-    directory = make(project, FEATURES, layout="modules")
-    run_tests(directory, *(f"test/{feature}.test.js" for feature in FEATURES))
-
-
 @pytest.mark.full
 def test_editors_know_the_types_of_the_runtime_and_of_the_bindings(
     project: Project,
@@ -149,8 +144,9 @@ def test_the_own_tests_of_each_feature_alone_pass(project: Project) -> None:
     assert_tests_pass(*(test for one in made for test in one.glob("test/*.test.js")))
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", [pytest.param("single-file", marks=pytest.mark.full), "modules"]
+)
 def test_all_tests_of_all_features_pass(project: Project, layout: str) -> None:
     run_tests(make(project, FEATURES, layout=layout))
 

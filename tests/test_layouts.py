@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 import oracle
-from parts import FEATURES
+from parts import FEATURES, LAYOUTS
 from projects import edit, texts
 from toolchain import assert_clean, assert_tests_pass, link_toolchain, run_copier
 
 Render = Callable[..., Path]
-
-LAYOUTS = ["single-file", "modules"]
 
 
 def test_modules_are_the_sections_of_the_one_file(render: Render) -> None:

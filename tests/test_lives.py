@@ -39,7 +39,15 @@ from lives import (
     Tree,
     Update,
 )
-from parts import FEATURES, LANGUAGES, MANAGERS, NEWEST, OLDEST, PROVIDERS
+from parts import (
+    FEATURES,
+    LANGUAGES,
+    LAYOUTS,
+    MANAGERS,
+    NEWEST,
+    OLDEST,
+    PROVIDERS,
+)
 from projects import difference, texts
 from quick_copier import quick_copier
 from releases import TREE, VERSIONS, make_history
@@ -57,8 +65,6 @@ OPTIONS = {
     "custom_domain": ["", "app.example.com"],
     "compatibility_date": [OLDEST, "2026-01-01", NEWEST],
 }
-#: The layouts of a project, which an update leaves as they are, like its language.
-LAYOUTS = ["single-file", "modules"]
 
 some_features = st.lists(st.sampled_from(FEATURES), unique=True).map(tuple)
 an_edit = st.one_of(

@@ -24,6 +24,7 @@ from parts import (
     CATALOG,
     FEATURES,
     LANGUAGES,
+    LAYOUTS,
     MANAGERS,
     MODEL_FEATURES,
     NEWEST,
@@ -340,7 +341,7 @@ BAD = {
         [provider["id"] for provider in PROVIDERS],
         ["nobody", "workers-ai\n", ["openai"], None],
     ),
-    "layout": (["single-file", "modules"], ["folders", ["modules"]]),
+    "layout": (LAYOUTS, ["folders", ["modules"]]),
     "language": (LANGUAGES, ["TypeScript", "python", ["javascript"], None]),
     "package_manager": (MANAGERS, ["cargo", ["npm"], {"npm": True}]),
     "hyperdrive_id": (

@@ -8,15 +8,33 @@ import copier
 import pytest
 import yaml
 
-from parts import FEATURE_SETS, FEATURES, MANAGERS, PRESETS, PROVIDERS
+from parts import FEATURE_SETS, FEATURES, LAYOUTS, MANAGERS, PRESETS, PROVIDERS
 from projects import difference, replace, texts
-from releases import NEWER, OLDER, RELEASED, TREE, VERSIONS, features_of, make_history
+from releases import (
+    NEWER,
+    OLDER,
+    RELEASED,
+    TREE,
+    VERSIONS,
+    features_of,
+    languages_of,
+    make_history,
+)
 from toolchain import commit, git, run, run_copier
 from workbench import PYTHON, ROOT, copy_template
 
 #: From which release to which: from each that was made to this tree, and simulated
-#: ones before and after it.
-CROSSED = [*((version, TREE) for version in [OLDER, *RELEASED]), (TREE, NEWER[-1])]
+#: ones before and after it; in which layout and language, JavaScript in one layout,
+#: since its files are joined in the same way.
+CROSSED = [
+    (start, end, layout, language)
+    for start, end in [
+        *((version, TREE) for version in [OLDER, *RELEASED]),
+        (TREE, NEWER[-1]),
+    ]
+    for language in languages_of(start)
+    for layout in LAYOUTS[: 2 if language == "typescript" else 1]
+]
 #: The sets of features that cross releases.
 SETS = [*FEATURE_SETS, *(preset["features"] for preset in PRESETS)]
 
@@ -34,16 +52,7 @@ def recorded(project: Path) -> dict:
 
 @pytest.mark.full
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(
-    ("layout", "language"),
-    # JavaScript in one layout, since its files are joined in the same way.
-    [
-        ("single-file", "typescript"),
-        ("modules", "typescript"),
-        ("single-file", "javascript"),
-    ],
-)
-@pytest.mark.parametrize(("start", "end"), CROSSED)
+@pytest.mark.parametrize(("start", "end", "layout", "language"), CROSSED)
 def test_an_update_makes_what_a_fresh_copy_makes(
     start: str, end: str, layout: str, language: str, history: Path, tmp_path: Path
 ) -> None:

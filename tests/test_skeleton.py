@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import oracle
-from parts import CATALOG, FEATURES, LANGUAGES, MANAGERS
+from parts import CATALOG, FEATURES, LANGUAGES, LAYOUTS, MANAGERS
 from projects import config, package, texts
 from toolchain import (
     commit,
@@ -371,7 +371,7 @@ def test_imports_stand_as_the_formatter_wants_them(render: Render) -> None:
     assert [names for names in lists if names != sorted(names, key=in_order)] == []
 
 
-@pytest.mark.parametrize("layout", ["single-file", "modules"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_long_imports_stand_on_several_lines(render: Render, layout: str) -> None:
     found = texts(render(FEATURES, layout=layout))
     for path in [path for path in found if path.startswith("src/")]:
