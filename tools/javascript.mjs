@@ -25,11 +25,6 @@ function format(options, input) {
 	});
 }
 
-/** Returns names of files as they are in JavaScript: `a.tsx` as `a.jsx`. */
-function renamed(text) {
-	return text.replace(/\.ts(x?)\b/g, ".js$1");
-}
-
 function isOfTypes(node) {
 	return (
 		ts.isTypeAliasDeclaration(node) ||
@@ -63,18 +58,15 @@ function javascript(file, code) {
 		process.exitCode = 1;
 	});
 	// So that an editor knows `c.env`.
-	const type = '/** @type {import("hono").Hono<{ Bindings: Env }>} */\n';
-	return blank.replace(/^(export )?const \w+ = new Hono\b/gm, `${type}$&`);
+	const type = "/** @type {Hono<{ Bindings: Env }>} */\n";
+	return blank.replace(/^export const \w+ = new Hono\b/gm, `${type}$&`);
 }
 
 /** Returns a guide with its blocks of code in JavaScript. */
 function guide(file, text) {
-	return text.replace(/^```ts\n(.*?)^```$/gms, (_, code) => {
-		const derived = javascript(file, code);
-		const shown =
-			derived === code ? code : format(["--stdin-file-path=guide.js"], derived);
-		return `\`\`\`js\n${shown}\`\`\``;
-	});
+	return text.replace(/(?<=^```ts\n).*?(?=^```$)/gms, (code) =>
+		format(["--stdin-file-path=guide.js"], javascript(file, code)),
+	);
 }
 
 const sources = globSync(
@@ -85,10 +77,10 @@ mkdirSync(folder, { recursive: true });
 for (const file of sources) {
 	const text = readFileSync(path.join(root, file), "utf8");
 	const isGuide = file.endsWith(".jinja");
-	const derived = renamed((isGuide ? guide : javascript)(file, text));
-	// A guide without code or names of files holds for both languages.
+	const derived = (isGuide ? guide : javascript)(file, text);
+	// A guide without types holds for both languages.
 	if (!isGuide || derived !== text) {
-		const target = path.join(folder, renamed(file));
+		const target = path.join(folder, file.replace(/\.ts(x?)$/, ".js$1"));
 		mkdirSync(path.dirname(target), { recursive: true });
 		writeFileSync(target, derived);
 	}

@@ -318,6 +318,7 @@ export const agents = new Hono<AppEnv>().route(
  * Makes the routes of a class of agents: `/agents/<kind>/:name`, and its tickets.
  *
  * @param kind The class's name in kebab case.
+ * @param namespace Returns the binding of the class.
  * @param guard Decides who may use an agent. A ticket has the rights of whoever
  * asked for it.
  */

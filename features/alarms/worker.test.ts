@@ -46,7 +46,7 @@ async function show(): Promise<Shown> {
 async function run(fire: () => Promise<unknown>): Promise<boolean> {
 	const stub = env.REMINDER.getByName("ada");
 	await runInDurableObject(stub, (reminder) => {
-		reminder.fire = async () => void (await fire());
+		reminder.fire = fire as () => Promise<void>;
 	});
 	return runDurableObjectAlarm(stub);
 }

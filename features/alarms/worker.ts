@@ -24,7 +24,8 @@ type ReminderRecord = {
 	fired: number;
 	/** How often the last firing has failed; 0 unless it is to be tried again. */
 	failures: number;
-	ran: number; // The time of the alarm that ran last.
+	/** The time of the alarm that ran last. */
+	ran: number;
 };
 
 export const reminders = new Hono<AppEnv>();

@@ -24,6 +24,7 @@ export const nightly = forPeriods(24 * 60, workNightly);
  * and each time it comes.
  *
  * @param minutes How long periods are, from midnight UTC on: a divisor of a day.
+ * @param work Gets `env` and a period: `from` and `to`, as dates.
  */
 export function forPeriods(
 	minutes: number,

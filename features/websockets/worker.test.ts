@@ -17,10 +17,7 @@ function connect(room: string, headers: Record<string, string> = {}) {
 
 /** Joins a room. `heard` grows with what the client gets. */
 async function join(room: string) {
-	const { webSocket: socket } = await connect(room);
-	if (!socket) {
-		throw new Error("No WebSocket");
-	}
+	const socket = (await connect(room)).webSocket as WebSocket;
 	const heard: unknown[] = [];
 	socket.addEventListener("message", ({ data }) => {
 		heard.push(data);

@@ -96,13 +96,14 @@ export function modelTool<Input extends object>(
 	input: ZodType<Input>,
 	run: (input: Input) => unknown,
 ) {
-	const { $schema, ...parameters } = input.toJSONSchema();
+	const { $schema, ...parameters }: Record<string, unknown> =
+		input.toJSONSchema();
 	return {
 		type: "function" as const,
 		function: {
 			name,
 			description,
-			parameters: parameters as object,
+			parameters,
 			parse: (json: string): object => input.parse(JSON.parse(json || "{}")),
 			async function(parsed: object): Promise<string> {
 				try {

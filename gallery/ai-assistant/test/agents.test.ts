@@ -54,14 +54,14 @@ function connect(ticket: string, to = path): Promise<Response> {
 
 /** A page of the agent, and all that it was sent so far. */
 async function open() {
-	const { webSocket } = await connect(await newTicket());
+	const webSocket = (await connect(await newTicket())).webSocket as WebSocket;
 	const frames: Frame[] = [];
-	webSocket?.addEventListener("message", ({ data }) => {
+	webSocket.addEventListener("message", ({ data }) => {
 		frames.push(JSON.parse(String(data)));
 	});
-	webSocket?.accept();
+	webSocket.accept();
 	const send = (frame: string | object) =>
-		webSocket?.send(typeof frame === "string" ? frame : JSON.stringify(frame));
+		webSocket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
 	/** Waits until the page was sent something like this. */
 	const gets = (like: Frame) =>
 		vi.waitFor(() => {

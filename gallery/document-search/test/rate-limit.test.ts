@@ -17,8 +17,11 @@ afterEach(() => {
 	vi.resetAllMocks();
 });
 
-function request(method: string, headers: object = HOME): Promise<Response> {
-	const init = { method, headers: { ...headers } };
+function request(
+	method: string,
+	headers: HeadersInit = HOME,
+): Promise<Response> {
+	const init = { method, headers };
 	return exports.default.fetch(new Request("https://example.com/health", init));
 }
 

@@ -8,13 +8,11 @@ const UPSTREAM_TIMEOUT_MS = 10_000;
 
 /** A request as the queue holds it and the upstream gets it. */
 export type QueuedRequest = {
-	/** By this, the upstream recognises a repeat. */
 	requestId: string;
 	/** When it came in, in ISO 8601. */
 	timestamp: string;
 	method: string;
 	path: string;
-	/** No others: the queue must hold no credentials. */
 	headers: Partial<Record<"content-type" | "user-agent", string | undefined>>;
 	body: unknown;
 };
@@ -26,6 +24,7 @@ requests.post("/requests", operatorOnly, async (c) => {
 	const requestId = await queueRequest(c.env, {
 		// A client that sends a request again gives it the same key.
 		requestId: c.req.header("Idempotency-Key") || c.var.requestId,
+		// No others: the queue must hold no credentials.
 		headers: {
 			"content-type": c.req.header("Content-Type"),
 			"user-agent": c.req.header("User-Agent"),
@@ -38,6 +37,7 @@ requests.post("/requests", operatorOnly, async (c) => {
 /**
  * Queues a request for the upstream, from anywhere in the Worker.
  *
+ * @param request Its `body`; other keys have the values below unless they are given.
  * @throws ApiError 503 when no upstream is set; Error when the queue refuses it,
  * such as for more than 128 KB.
  */
@@ -47,6 +47,7 @@ export async function queueRequest(
 ): Promise<string> {
 	requireUpstream(env);
 	const message: QueuedRequest = {
+		// By this, the upstream recognises a repeat.
 		requestId: crypto.randomUUID(),
 		timestamp: new Date().toISOString(),
 		method: "POST",

@@ -1,6 +1,6 @@
 import { Hono } from "hono";
 import { name } from "../package.json";
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const api = new Hono();
 api.get("/api/hello", (c) => c.json({ name }));

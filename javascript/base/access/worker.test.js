@@ -3,7 +3,6 @@ import { Hono } from "hono";
 import { expect, it } from "vitest";
 import { operatorOnly } from "./worker";
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
 const routes = new Hono().get("/", operatorOnly, (c) => c.text("in"));
 
 function ask(token, API_TOKEN = "test-token") {

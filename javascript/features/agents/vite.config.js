@@ -7,7 +7,7 @@ export default defineConfig({
 		outDir: "public/dist",
 		copyPublicDir: false,
 		rolldownOptions: {
-			input: "client/agents.jsx",
+			input: "client/agents.tsx",
 			output: { entryFileNames: "agents.js" },
 		},
 	},

@@ -283,7 +283,7 @@ export class AiAgent extends Agent {
 	}
 }
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const agents = new Hono().route(
 	"/",
 	makeAgentRoutes("ai-agent", (env) => env.AiAgent),
@@ -293,6 +293,7 @@ export const agents = new Hono().route(
  * Makes the routes of a class of agents: `/agents/<kind>/:name`, and its tickets.
  *
  * @param kind The class's name in kebab case.
+ * @param namespace Returns the binding of the class.
  * @param guard Decides who may use an agent. A ticket has the rights of whoever
  * asked for it.
  */

@@ -56,14 +56,14 @@ function connect(ticket, to = path) {
 
 /** A page of the agent, and all that it was sent so far. */
 async function open() {
-	const { webSocket } = await connect(await newTicket());
+	const webSocket = (await connect(await newTicket())).webSocket;
 	const frames = [];
-	webSocket?.addEventListener("message", ({ data }) => {
+	webSocket.addEventListener("message", ({ data }) => {
 		frames.push(JSON.parse(String(data)));
 	});
-	webSocket?.accept();
+	webSocket.accept();
 	const send = (frame) =>
-		webSocket?.send(typeof frame === "string" ? frame : JSON.stringify(frame));
+		webSocket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
 	/** Waits until the page was sent something like this. */
 	const gets = (like) =>
 		vi.waitFor(() => {
@@ -191,7 +191,7 @@ describe("a WebSocket", () => {
 	//% if "workflows" in features
 	it("starts a Workflow", async () => {
 		const create = vi.spyOn(env.MY_WORKFLOW, "create");
-		create.mockResolvedValue(Object({ id: "started" }));
+		create.mockResolvedValue({ id: "started" });
 		const page = await open();
 		const { result } = await page.call("startWorkflow", "ada@example.com");
 		expect(result).toBe("started");

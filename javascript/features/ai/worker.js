@@ -23,7 +23,7 @@ export const conversation = z.strictObject({
 		),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const aiChat = new Hono();
 
 aiChat.post("/ai/chat", operatorOnly, async (c) => {

@@ -15,7 +15,7 @@ const reminderBody = z.strictObject({
 	everySeconds: z.int().min(1).max(86_400),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const reminders = new Hono();
 
 reminders.put("/reminders/:userId", operatorOnly, async (c) => {

@@ -44,7 +44,7 @@ async function show() {
 async function run(fire) {
 	const stub = env.REMINDER.getByName("ada");
 	await runInDurableObject(stub, (reminder) => {
-		reminder.fire = async () => void (await fire());
+		reminder.fire = fire;
 	});
 	return runDurableObjectAlarm(stub);
 }

@@ -23,7 +23,7 @@ export function writeEvent(env, event) {
 	});
 }
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const events = new Hono();
 
 events.post("/events", async (c) => {

@@ -85,7 +85,7 @@ export async function startSession(c, user) {
 	return { token, expiresAt: session.expiresAt };
 }
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const auth = new Hono();
 
 auth.post("/auth/sessions", async (c) => {

@@ -18,7 +18,7 @@ for (const network of [
 	privateNetworks.addSubnet(address, Number(bits));
 }
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const pages = new Hono();
 
 pages.get("/browser", operatorOnly, async (c) => {

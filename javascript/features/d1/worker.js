@@ -14,7 +14,7 @@ const notesQuery = z.object({
 	limit: z.coerce.number().int().min(1).max(100).default(20),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const notes = new Hono();
 
 notes.get("/notes", async (c) => {

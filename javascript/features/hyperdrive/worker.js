@@ -68,7 +68,7 @@ const tablesQuery = z.object({
 		.default("public"),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const database = new Hono();
 
 database.get("/db/tables", operatorOnly, async (c) => {

@@ -5,7 +5,7 @@ import { ApiError, logError, readJson } from "../../base/base/worker";
 
 const UPSTREAM_TIMEOUT_MS = 10_000;
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const requests = new Hono();
 
 requests.post("/requests", operatorOnly, async (c) => {
@@ -13,6 +13,7 @@ requests.post("/requests", operatorOnly, async (c) => {
 	const requestId = await queueRequest(c.env, {
 		// A client that sends a request again gives it the same key.
 		requestId: c.req.header("Idempotency-Key") || c.var.requestId,
+		// No others: the queue must hold no credentials.
 		headers: {
 			"content-type": c.req.header("Content-Type"),
 			"user-agent": c.req.header("User-Agent"),
@@ -25,12 +26,14 @@ requests.post("/requests", operatorOnly, async (c) => {
 /**
  * Queues a request for the upstream, from anywhere in the Worker.
  *
+ * @param request Its `body`; other keys have the values below unless they are given.
  * @throws ApiError 503 when no upstream is set; Error when the queue refuses it,
  * such as for more than 128 KB.
  */
 export async function queueRequest(env, request) {
 	requireUpstream(env);
 	const message = {
+		// By this, the upstream recognises a repeat.
 		requestId: crypto.randomUUID(),
 		timestamp: new Date().toISOString(),
 		method: "POST",

@@ -23,7 +23,7 @@ const filesQuery = z.object({
 	limit: z.coerce.number().int().min(1).max(1000).default(100),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const files = new Hono();
 
 files.get("/files", operatorOnly, async (c) => {

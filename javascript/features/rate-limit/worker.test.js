@@ -18,7 +18,7 @@ afterEach(() => {
 });
 
 function request(method, headers = HOME) {
-	const init = { method, headers: { ...headers } };
+	const init = { method, headers };
 	return exports.default.fetch(new Request("https://example.com/health", init));
 }
 

@@ -18,7 +18,7 @@ const calendarEvent = z.strictObject({
 	participants: z.array(z.string()),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const extraction = new Hono();
 
 extraction.post("/extract", operatorOnly, async (c) => {

@@ -31,7 +31,7 @@ const searchQuery = z.object({
 	limit: z.coerce.number().int().min(1).max(20).default(5),
 });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const documents = new Hono();
 
 documents.post("/documents", operatorOnly, async (c) => {

@@ -5,7 +5,7 @@ import { requireTrustedOrigin } from "../../base/origin/worker";
 
 const MESSAGE_BYTES = 65_536;
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const chat = new Hono();
 
 chat.get("/ws/:room", (c) => {

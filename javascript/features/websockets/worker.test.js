@@ -17,10 +17,7 @@ function connect(room, headers = {}) {
 
 /** Joins a room. `heard` grows with what the client gets. */
 async function join(room) {
-	const { webSocket: socket } = await connect(room);
-	if (!socket) {
-		throw new Error("No WebSocket");
-	}
+	const socket = (await connect(room)).webSocket;
 	const heard = [];
 	socket.addEventListener("message", ({ data }) => {
 		heard.push(data);

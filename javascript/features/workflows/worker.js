@@ -12,7 +12,7 @@ export const paramsSchema = z.strictObject({
 
 const approvalSchema = z.strictObject({ approved: z.boolean() });
 
-/** @type {import("hono").Hono<{ Bindings: Env }>} */
+/** @type {Hono<{ Bindings: Env }>} */
 export const workflows = new Hono();
 
 workflows.post("/workflows", operatorOnly, async (c) => {

@@ -88,7 +88,7 @@ export function modelTool(name, description, input, run) {
 		function: {
 			name,
 			description,
-			parameters: parameters,
+			parameters,
 			parse: (json) => input.parse(JSON.parse(json || "{}")),
 			async function(parsed) {
 				try {
