@@ -64,10 +64,11 @@ def features_of(version: str) -> list[str]:
 
 @functools.cache
 def languages_of(version: str) -> list[str]:
-    """Return the languages that a version has."""
-    if version not in RECORDED:
-        return LANGUAGES
-    asked = "\nlanguage:" in git(ROOT, "show", f"{RECORDED[version]}:copier.yml")
+    """Return the languages in which a project of a version can go through all later."""
+    every = [OLDER, *RELEASED, TREE, *NEWER]
+    later = [one for one in every[every.index(version) :] if one in RECORDED]
+    texts = [git(ROOT, "show", f"{RECORDED[one]}:copier.yml") for one in later]
+    asked = all("\nlanguage:" in text for text in texts)
     return LANGUAGES if asked else LANGUAGES[:1]
 
 
