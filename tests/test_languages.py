@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import oracle
+from dev_server import serve
 from parts import (
     FEATURE_SETS,
     FEATURES,
@@ -22,7 +23,7 @@ from parts import (
     PROVIDERS,
     set_id,
 )
-from projects import texts
+from projects import edit, texts
 from toolchain import (
     assert_checked,
     assert_deployable,
@@ -47,6 +48,19 @@ OTHERS = [
 
 
 #: Code in which an editor with types finds three mistakes.
+#: A route that tells the names of all that the runtime has.
+GLOBALS = """
+app.get("/globals", (c) => {
+	const names = new Set();
+	for (let at = globalThis; at; at = Object.getPrototypeOf(at)) {
+		for (const name of Object.getOwnPropertyNames(at)) {
+			names.add(name);
+		}
+	}
+	return c.json([...names].filter((name) => /^[a-z]\\w*$/i.test(name)));
+});
+"""
+
 OWN = """import { DurableObject, env } from "cloudflare:workers";
 
 export class Mine extends DurableObject {
@@ -122,6 +136,21 @@ def test_projects_are_clean_under_the_tools(
     assert_checked(*made)
     bundle_sizes(*made)
     assert_deployable(make(project, FEATURES, layout=layout))
+
+
+@pytest.mark.full
+def test_the_linter_knows_all_that_the_runtime_has(project: Project) -> None:
+    directory = project([], language="javascript", project_name="js-globals")
+    edit(directory, "src/index.js", "// Your code", GLOBALS)
+    with serve(directory) as server:
+        names = server.http.get("/globals").json()
+    assert "WebSocketPair" in names
+    (directory / "src/own.js").write_text(f"export default [{', '.join(names)}];\n")
+    with pytest.raises(AssertionError) as error:
+        node(directory, "biome", "lint", "src/own.js")
+    unknown = re.findall(r"The (\w+) variable is undeclared", str(error.value))
+    # Of handlers that get them, and of `Request` and `Response`.
+    assert unknown == ["TailEvent", "TraceEvent", "ScheduledEvent", "Body"]
 
 
 @pytest.mark.full
