@@ -45,9 +45,6 @@ OTHERS = [
     *PROVIDER_SETS,
     *((preset["features"], oracle.DEFAULT) for preset in PRESETS),
 ]
-
-
-#: Code in which an editor with types finds three mistakes.
 #: A route that tells the names of all that the runtime has.
 GLOBALS = """
 app.get("/globals", (c) => {
@@ -61,6 +58,7 @@ app.get("/globals", (c) => {
 });
 """
 
+#: Code in which an editor with types finds three mistakes.
 OWN = """import { DurableObject, env } from "cloudflare:workers";
 
 export class Mine extends DurableObject {
@@ -149,7 +147,7 @@ def test_the_linter_knows_all_that_the_runtime_has(project: Project) -> None:
     with pytest.raises(AssertionError) as error:
         node(directory, "biome", "lint", "src/own.js")
     unknown = re.findall(r"The (\w+) variable is undeclared", str(error.value))
-    # Of handlers that get them, and of `Request` and `Response`.
+    # Events that handlers are given, and the base of `Request` and `Response`.
     assert unknown == ["TailEvent", "TraceEvent", "ScheduledEvent", "Body"]
 
 
