@@ -264,7 +264,7 @@ TYPES = re.compile(
 
 def named(path: str, language: str) -> str:
     """Return the path of a file as it is in a project of a language."""
-    return re.sub(r"\.ts$", ".js", path) if language == "javascript" else path
+    return oracle.in_javascript(path) if language == "javascript" else path
 
 
 def in_language(piece: Piece, language: str) -> Piece:

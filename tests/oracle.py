@@ -158,10 +158,9 @@ def dev_packages(chosen: list[str], provider: str = DEFAULT) -> set[str]:
     return {*TOOLS, *own}
 
 
-def in_javascript(paths: set[str]) -> set[str]:
-    """Return the files of a project as they are called in JavaScript."""
-    others = {path for path in paths if not path.endswith("tsconfig.json")}
-    return {re.sub(r"\.ts(x?)$", r".js\1", path) for path in others} | {"jsconfig.json"}
+def in_javascript(path: str) -> str:
+    """Return the path of a file as it is in a project in JavaScript."""
+    return re.sub(r"\.ts(x?)$", r".js\1", path)
 
 
 def permissions(chosen: list[str]) -> list[str]:
@@ -236,7 +235,8 @@ def assert_foretold(
         types = {
             name for name in tools if re.match("@types/(?!node$)|typescript$", name)
         }
-        paths, tools = in_javascript(paths), tools - types
+        paths = {in_javascript(one) for one in paths if "tsconfig" not in one}
+        paths, tools = paths | {"jsconfig.json"}, tools - types
     wrangler = config(project)
     objects = wrangler.get("durable_objects", {}).get("bindings", [])
     started = wrangler.get("workflows", [])

@@ -250,9 +250,7 @@ type ReminderRecord = {
 	everySeconds: number;
 	due: number;
 	fired: number;
-	/** How often the last firing has failed; 0 unless it is to be tried again. */
 	failures: number;
-	/** The time of the alarm that ran last. */
 	ran: number;
 };
 
@@ -298,6 +296,7 @@ export class Reminder extends DurableObject<Env> {
 		const { storage } = this.ctx;
 		const pending = await storage.getAlarm();
 		const due = Date.now() + everySeconds * 1000;
+		// `failures`: of the last firing; `ran`: the time of the alarm that ran last.
 		const fresh = { due, fired: 0, failures: 0, ran: 0 };
 		const record = { ...fresh, ...this.#record(), userId, everySeconds };
 		storage.kv.put("reminder", record);

@@ -58,6 +58,7 @@ export class Reminder extends DurableObject {
 		const { storage } = this.ctx;
 		const pending = await storage.getAlarm();
 		const due = Date.now() + everySeconds * 1000;
+		// `failures`: of the last firing; `ran`: the time of the alarm that ran last.
 		const fresh = { due, fired: 0, failures: 0, ran: 0 };
 		const record = { ...fresh, ...this.#record(), userId, everySeconds };
 		storage.kv.put("reminder", record);
